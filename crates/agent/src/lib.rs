@@ -1,0 +1,1 @@
+//! The node's loop: watches the cluster, plans the node's network and applies it

@@ -1,0 +1,1 @@
+//! The Kubernetes types and annotation names that Tombolo reads and writes

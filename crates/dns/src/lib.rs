@@ -1,0 +1,1 @@
+//! Zones out of Services, and the server that answers for them

@@ -1,0 +1,1 @@
+//! Nodes and Peers to topology to the desired network of one node: pure

@@ -1,0 +1,3 @@
+//! Joins independent Kubernetes clusters into one network.
+
+fn main() {}

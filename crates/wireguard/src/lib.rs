@@ -1,0 +1,1 @@
+//! WireGuard keys, configuration files and devices: the kernel's and the embedded one
