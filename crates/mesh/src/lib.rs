@@ -1,1 +1,20 @@
-//! Nodes and Peers to topology to the desired network of one node: pure
+//! Nodes and Peers to topology to the desired network of one node.
+//!
+//! Everything here is pure: values in, values out. The current time is an argument, and what cannot be used is
+//! returned as a [`Refusal`] beside what can.
+
+#![forbid(unsafe_code)]
+
+pub mod granularity;
+pub mod kiloconf;
+pub mod node;
+mod parse;
+pub mod peer;
+pub mod refusal;
+pub mod topology;
+
+pub use granularity::Granularity;
+pub use node::Node;
+pub use peer::Peer;
+pub use refusal::Refusal;
+pub use topology::{Segment, Topology, TopologyError, TopologyInput};
