@@ -1,1 +1,31 @@
-//! A Kubernetes-style API server as a library
+//! A Kubernetes-style API server as a library.
+//!
+//! It is for the lab, for tests and for the read-only API that a cluster offers to others; the state of a production
+//! cluster is in its own kube-apiserver. What a client can see is what a real kube-apiserver shows it: `kubectl` and
+//! client-go or kube-rs informers work on it unchanged.
+//!
+//! A request goes through these rooms:
+//!
+//! ```text
+//! server (TLS, connections) → auth → http (path, query, Accept, body) → rest (verbs)
+//!     → patch, schema, strategy (what a kind asks for) → store (objects, revisions, events) → journal (disk)
+//! ```
+//!
+//! and beside them `controllers` turn what is stored into what follows from it (endpoints, garbage collection, …),
+//! and `exec` joins a client to a pod.
+
+pub mod clock;
+pub mod controllers;
+pub mod exec;
+pub mod object;
+pub mod patch;
+pub mod resources;
+pub mod schema;
+pub mod selectors;
+pub mod status;
+pub mod store;
+pub mod tables;
+
+pub use resources::{Gvk, Gvr, Resource, Resources};
+pub use status::Status;
+pub use store::Store;
