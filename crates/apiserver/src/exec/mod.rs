@@ -1,0 +1,1 @@
+//! Joins a client to a container of a pod.
