@@ -5,12 +5,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod claims;
+pub mod discovery;
+pub mod firewall;
 pub mod granularity;
+mod graph;
+pub mod kgctl;
 pub mod kiloconf;
 pub mod node;
 mod parse;
 pub mod peer;
+pub mod peer_manifest;
+pub mod plan;
 pub mod refusal;
+pub mod routes;
 pub mod topology;
 
 pub use granularity::Granularity;

@@ -5,7 +5,7 @@ mod from_kubernetes;
 use ipnet::IpNet;
 use tombolo_net::wireguard::{Endpoint, Key};
 
-pub use from_kubernetes::from_kubernetes;
+pub use from_kubernetes::{from_json, from_kubernetes};
 
 /// What is wanted of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,8 @@ mod allocate;
 mod allowed_location_ips;
 mod conf;
 mod leader;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -173,3 +173,194 @@ fn unix_time(text: &str) -> Result<i64, String> {
 fn seconds(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "it is no number of seconds from 0 to 65535".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use k8s_openapi::api::core::v1 as core;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::Granularity;
+
+    const KEY: &str = "9V/xb2b0M2Ama5Xbb4/sAddgMQVDBq5KSzgFmPbP0RQ=";
+
+    fn object(annotations: &[(&str, &str)]) -> core::Node {
+        let annotations: BTreeMap<&str, &str> = annotations.iter().copied().collect();
+        serde_json::from_value(json!({
+            "metadata": {"name": "n", "annotations": annotations, "labels": {kilo::REGION_LABEL: "gcp"}},
+            "spec": {"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd01::/64"]},
+        }))
+        .unwrap()
+    }
+
+    fn read(annotations: &[(&str, &str)]) -> Node {
+        let (node, refusals) = from_kubernetes(&object(annotations), kilo::REGION_LABEL);
+        assert_eq!(refusals, []);
+        node
+    }
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn all_annotations_are_read() {
+        let discovered = format!(r#"{{"{KEY}":{{"IP":"198.51.100.7","Port":9999,"Zone":""}}}}"#);
+        let node = read(&[
+            (kilo::ENDPOINT, "203.0.113.1:51820"),
+            (kilo::INTERNAL_IP, "172.16.0.1/24"),
+            (kilo::KEY, KEY),
+            (kilo::LAST_SEEN, "1780000000"),
+            (kilo::LEADER, ""),
+            (kilo::PERSISTENT_KEEPALIVE, "25"),
+            (kilo::WIREGUARD_IP, "10.4.0.1/16"),
+            (kilo::DISCOVERED_ENDPOINTS, &discovered),
+            (kilo::ALLOWED_LOCATION_IPS, "192.168.9.0/24, 192.168.8.7"),
+            (kilo::GRANULARITY, "full"),
+            (kilo::CNI_COMPATIBILITY_IP, "10.1.0.1/24"),
+            (tombolo::UNREACHABLE, "a, b,,"),
+            (tombolo::WIREGUARD_IPS, "10.4.0.1/16,fd04::1/64"),
+        ]);
+        let expected = Node {
+            name: "n".to_owned(),
+            endpoint: Some("203.0.113.1:51820".parse().unwrap()),
+            key: Some(KEY.parse().unwrap()),
+            no_internal_ip: false,
+            internal_ips: nets(&["172.16.0.1/24"]),
+            last_seen: 1_780_000_000,
+            leader: true,
+            location: "gcp".to_owned(),
+            persistent_keepalive: 25,
+            subnets: nets(&["10.1.0.0/24", "fd01::/64"]),
+            wireguard_ips: nets(&["10.4.0.1/16", "fd04::1/64"]),
+            discovered_endpoints: [(KEY.parse().unwrap(), "198.51.100.7:9999".parse().unwrap())].into(),
+            allowed_location_ips: nets(&["192.168.9.0/24", "192.168.8.7/32"]),
+            granularity: Some(Granularity::Full),
+            unreachable: ["a".to_owned(), "b".to_owned()].into(),
+            cni_compatibility_ip: Some("10.1.0.1/24".parse().unwrap()),
+        };
+        assert_eq!(node, expected);
+    }
+
+    #[test]
+    fn ready_is_seen_within_a_minute_with_all_that_a_tunnel_needs() {
+        let annotations = [(kilo::ENDPOINT, "203.0.113.1:51820"), (kilo::KEY, KEY), (kilo::LAST_SEEN, "1000")];
+        let node = read(&annotations);
+        for (now, ready) in [(1000, true), (1059, true), (1060, false), (940, true), (i64::MAX, false)] {
+            assert_eq!(node.ready(now), ready, "{now}");
+        }
+        for without in 0..annotations.len() {
+            let rest: Vec<_> = annotations.iter().enumerate().filter(|(i, _)| *i != without).map(|(_, a)| *a).collect();
+            assert!(!read(&rest).ready(1000), "without {}", annotations[without].0);
+        }
+        assert!(!Node { subnets: Vec::new(), ..node }.ready(1000));
+    }
+
+    #[test]
+    fn internal_addresses_can_be_forced_and_forbidden() {
+        for (forced, own, all, expected) in [
+            (None, Some("10.0.0.1/24"), None, &["10.0.0.1/24"][..]),
+            (None, Some("10.0.0.1/24"), Some("10.0.0.1/24,fd00::1/64"), &["10.0.0.1/24", "fd00::1/64"]),
+            (None, Some(""), Some("fd00::1/64"), &["fd00::1/64"]),
+            (Some("10.9.0.1/24"), Some("10.0.0.1/24"), Some("10.0.0.1/24,fd00::1/64"), &["10.9.0.1/24", "fd00::1/64"]),
+            (Some("-"), Some("10.0.0.1/24"), Some("fd00::1/64"), &[]),
+            (Some(""), Some("10.0.0.1/24"), None, &[]),
+        ] {
+            let given = [(kilo::FORCE_INTERNAL_IP, forced), (kilo::INTERNAL_IP, own), (tombolo::INTERNAL_IPS, all)];
+            let annotations: Vec<_> = given.iter().filter_map(|(name, text)| Some((*name, (*text)?))).collect();
+            let node = read(&annotations);
+            assert_eq!(node.internal_ips, nets(expected), "{given:?}");
+            assert_eq!(node.no_internal_ip, matches!(forced, Some("" | "-")), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_forced_endpoint_and_an_annotated_location_go_first() {
+        let node = read(&[
+            (kilo::FORCE_ENDPOINT, "vpn.example.com:1"),
+            (kilo::ENDPOINT, "203.0.113.1:51820"),
+            (kilo::LOCATION, ""),
+        ]);
+        assert_eq!(node.endpoint.unwrap().to_string(), "vpn.example.com:1");
+        assert_eq!(node.location, "");
+    }
+
+    #[test]
+    fn what_does_not_parse_is_refused_for_itself_and_said() {
+        for (annotation, text) in [
+            (kilo::FORCE_ENDPOINT, "203.0.113.1"),
+            (kilo::ENDPOINT, "2001:db8::1:51820"),
+            (kilo::FORCE_INTERNAL_IP, "10.0.0.1"),
+            (kilo::INTERNAL_IP, "none"),
+            (kilo::KEY, "AAAA"),
+            (kilo::LAST_SEEN, "yesterday"),
+            (kilo::PERSISTENT_KEEPALIVE, "-1"),
+            (kilo::PERSISTENT_KEEPALIVE, "70000"),
+            (kilo::WIREGUARD_IP, "10.4.0.1/99"),
+            (kilo::DISCOVERED_ENDPOINTS, "[]"),
+            (kilo::GRANULARITY, "cross"),
+            (kilo::CNI_COMPATIBILITY_IP, "x"),
+            (tombolo::INTERNAL_IPS, "x"),
+            (tombolo::WIREGUARD_IPS, "x"),
+        ] {
+            let (node, refusals) = from_kubernetes(&object(&[(annotation, text)]), kilo::REGION_LABEL);
+            assert_eq!(node, read(&[]), "{annotation}");
+            let said: Vec<_> =
+                refusals.iter().map(|r| (r.object.as_str(), r.field.as_str(), r.value.as_str())).collect();
+            assert_eq!(said, [("Node/n", annotation, text)]);
+        }
+    }
+
+    #[test]
+    fn one_wrong_part_of_a_list_leaves_the_others() {
+        let discovered = format!(
+            r#"{{"{KEY}":{{"IP":"198.51.100.7","Port":9999}},"x":{{"IP":"1.2.3.4","Port":1}},
+               "i1zE337sfTKngU7KSvBHrjOy1SNCZncVaC4ZwlsLn6o=":null}}"#
+        );
+        let annotations =
+            [(kilo::ALLOWED_LOCATION_IPS, "192.168.9.0/24,oops"), (kilo::DISCOVERED_ENDPOINTS, &discovered)];
+        let (node, refusals) = from_kubernetes(&object(&annotations), kilo::REGION_LABEL);
+        assert_eq!(node.allowed_location_ips.len(), 1);
+        assert_eq!(node.discovered_endpoints.len(), 1);
+        assert_eq!(refusals.len(), 3, "{refusals:?}");
+    }
+
+    fn annotation() -> impl Strategy<Value = (String, String)> {
+        let names = prop::sample::select(vec![
+            kilo::FORCE_ENDPOINT,
+            kilo::ENDPOINT,
+            kilo::FORCE_INTERNAL_IP,
+            kilo::INTERNAL_IP,
+            kilo::KEY,
+            kilo::LAST_SEEN,
+            kilo::PERSISTENT_KEEPALIVE,
+            kilo::WIREGUARD_IP,
+            kilo::DISCOVERED_ENDPOINTS,
+            kilo::ALLOWED_LOCATION_IPS,
+            kilo::GRANULARITY,
+            kilo::CNI_COMPATIBILITY_IP,
+            tombolo::INTERNAL_IPS,
+            tombolo::WIREGUARD_IPS,
+            tombolo::UNREACHABLE,
+        ]);
+        let texts = r#".{0,60}|[0-9a-f:./,\[\]-]{0,40}|[A-Za-z0-9+/=]{0,48}|[{}\[\]":,0-9IPort]{0,60}"#;
+        (names.prop_map(str::to_owned), texts)
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_odd(
+            annotations in prop::collection::btree_map(annotation(), Just(()), 0..15),
+            cidrs in prop::collection::vec(".{0,30}|[0-9a-f:./]{0,20}", 0..3),
+        ) {
+            let mut node = object(&[]);
+            node.metadata.annotations = Some(annotations.into_keys().collect());
+            node.spec.get_or_insert_default().pod_cidrs = Some(cidrs);
+            let (read, _) = from_kubernetes(&node, kilo::REGION_LABEL);
+            let _ = read.ready(0);
+        }
+    }
+}
