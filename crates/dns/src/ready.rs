@@ -1,0 +1,55 @@
+//! `/readyz` and `/healthz`, for probes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::server::Shared;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_REQUEST: usize = 4096;
+
+/// Answers probes: `/healthz` with 200, `/readyz` with 200 once the zones are complete and 503
+/// before.
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            // A probe that goes away has its answer.
+            let _ = tokio::time::timeout(PATIENCE, respond(stream, &shared)).await;
+        });
+    }
+}
+
+async fn respond(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < MAX_REQUEST {
+        if stream.read_buf(&mut request).await? == 0 {
+            break;
+        }
+    }
+    let line = request.split(|b| *b == b'\r').next().unwrap_or_default();
+    let path = line.split(|b| *b == b' ').nth(1).unwrap_or_default();
+    let path = path.split(|b| *b == b'?').next().unwrap_or_default();
+    let (status, body) = match path {
+        b"/healthz" | b"/livez" => ("200 OK", "ok\n"),
+        b"/readyz" if shared.read(|zones| zones.is_loaded()) => ("200 OK", "ok\n"),
+        b"/readyz" => (
+            "503 Service Unavailable",
+            "the Services are not all read yet\n",
+        ),
+        _ => ("404 Not Found", "/readyz and /healthz are here\n"),
+    };
+    let response = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(response.as_bytes()).await?;
+    stream.shutdown().await
+}
