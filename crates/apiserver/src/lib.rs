@@ -14,18 +14,27 @@
 //! and beside them `controllers` turn what is stored into what follows from it (endpoints, garbage collection, …),
 //! and `exec` joins a client to a pod.
 
+mod auth;
 pub mod clock;
 pub mod controllers;
+mod convert;
 pub mod exec;
+mod http;
 pub mod object;
 pub mod patch;
 pub mod resources;
+mod rest;
 pub mod schema;
 pub mod selectors;
+mod server;
+mod services;
 pub mod status;
 pub mod store;
+mod strategy;
 pub mod tables;
 
+pub use rest::User;
 pub use resources::{Gvk, Gvr, Resource, Resources};
+pub use server::{ApiServer, Builder, Error};
 pub use status::Status;
 pub use store::Store;

@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-pub use deletion::{DeleteOptions, Deletion, Propagation};
+pub use deletion::{DeleteOptions, Deletion, FOREGROUND, ORPHAN, Propagation};
 pub use event::{Event, EventKind, Subscription, Watch};
 
 use crate::resources::Gvr;

@@ -1,0 +1,145 @@
+//! The API server as a whole: what it is built of, and its life.
+
+mod bootstrap;
+mod builder;
+mod connection;
+mod definitions;
+mod discovery;
+mod documents;
+mod router;
+mod tls;
+
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use builder::{Builder, Error};
+
+use crate::auth::Auth;
+use crate::resources::{Resource, Resources};
+use crate::rest::User;
+use crate::schema::{MergeSchema, Registry};
+use crate::services::Services;
+use crate::store::Store;
+use tls::Tls;
+
+/// A running API server; it stops when it is dropped or [shut down](ApiServer::shutdown).
+#[derive(Debug)]
+pub struct ApiServer {
+    shared: Arc<Shared>,
+    tls: Arc<Tls>,
+    token: String,
+}
+
+/// What every request needs.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) resources: Resources,
+    pub(crate) services: Services,
+    pub(crate) auth: Auth,
+    pub(crate) shutdown: CancellationToken,
+    schema: RwLock<Registry>,
+}
+
+impl ApiServer {
+    /// Begins an API server that keeps its objects in memory and gives no addresses to Services.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Accepts connections until the server is shut down. Can be called for several listeners, of several network
+    /// namespaces too. The listener's address becomes a name of the certificate.
+    pub fn serve(&self, listener: TcpListener) -> JoinHandle<()> {
+        if let Ok(address) = listener.local_addr()
+            && !address.ip().is_unspecified()
+        {
+            self.add_san(address.ip());
+        }
+        tokio::spawn(connection::accept(self.shared.clone(), self.tls.clone(), listener))
+    }
+
+    /// Adds an address to those that the certificate is good for, for connections from now on.
+    pub fn add_san(&self, address: IpAddr) {
+        self.tls.add(address);
+    }
+
+    /// Takes a further token for a user's.
+    pub fn add_token(&self, token: &str, user: User) {
+        self.shared.auth.add(token, user);
+    }
+
+    /// A kubeconfig for the administrator, with the server at `url` (`https://ADDRESS:PORT`).
+    pub fn kubeconfig(&self, url: &str) -> String {
+        tls::kubeconfig(url, &self.tls.ca_pem(), &self.token)
+    }
+
+    /// The certificate authority's certificate, in PEM.
+    pub fn ca_pem(&self) -> String {
+        self.tls.ca_pem()
+    }
+
+    /// The administrator's token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The objects. What is written here is not validated.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// What is served.
+    pub fn resources(&self) -> &Resources {
+        &self.shared.resources
+    }
+
+    /// Ends all connections and everything that runs for this server, and writes what is on its way to the disk.
+    pub fn shutdown(&self) {
+        self.shared.shutdown.cancel();
+        self.shared.store.flush();
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Shared {
+    pub(crate) fn schema(&self) -> RwLockReadGuard<'_, Registry> {
+        self.schema.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn merge_schema(&self, gvk: (&str, &str, &str)) -> Arc<dyn MergeSchema> {
+        self.schema().merge_schema(gvk)
+    }
+
+    /// Follows a write of a client before it is answered, so that what it makes can be used at once.
+    pub(crate) fn written(&self, resource: &Resource, stored: &Value) {
+        if resource.gvr.is("apiextensions.k8s.io", "customresourcedefinitions") {
+            self.define(stored);
+        }
+    }
+
+    /// Follows a deletion of a client before it is answered.
+    pub(crate) fn removed(&self, resource: &Resource, last: &Value) {
+        if resource.gvr.is("", "services") {
+            self.services.release(last);
+        }
+    }
+
+    fn schema_mut(&self) -> RwLockWriteGuard<'_, Registry> {
+        self.schema.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("store", &self.store).finish_non_exhaustive()
+    }
+}
