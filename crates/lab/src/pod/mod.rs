@@ -1,0 +1,8 @@
+//! A pod on a lab's node: a network namespace that the CNI plugins attach, and commands that run in it.
+
+pub mod container;
+pub mod directory;
+pub mod probe;
+pub mod spec;
+pub mod status;
+pub mod worker;

@@ -1,0 +1,297 @@
+//! The process that a lab lives in: builds it, keeps it, and answers requests on its socket.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::RwLock;
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::cni::ConfList;
+use crate::control::{Answer, Request, Status};
+use crate::plan::Plan;
+use crate::state::StateDir;
+use crate::{dns, netns, underlay};
+
+/// How long agents and DNS may take to become ready.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often is looked whether they are.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// After how long it is said what is being waited for.
+const SAY_AFTER: Duration = Duration::from_secs(1);
+/// How many lines of a log are shown when something did not come up.
+const TAIL: usize = 15;
+
+/// A line that the supervisor tells `lab up`, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum News {
+    /// A step is done, or being waited for.
+    Progress(String),
+    /// Everything is there.
+    Ready,
+    /// It does not come up, for this reason.
+    Failed(String),
+}
+
+/// A running lab.
+struct Lab {
+    plan: Plan,
+    clusters: Vec<RwLock<Cluster>>,
+}
+
+/// Builds the lab whose plan is in its folder, tells how it goes on standard output, and keeps it until the process is
+/// ended.
+///
+/// # Errors
+/// The lab does not come up. What was made of it is left to [`teardown::down`](crate::teardown::down).
+pub async fn supervise(name: &str) -> anyhow::Result<()> {
+    let state = StateDir::new(name);
+    let lab = match build(&state).await {
+        Ok(lab) => lab,
+        Err(error) => {
+            tell(&News::Failed(format!("{error:#}")));
+            return Err(error);
+        }
+    };
+    let listener = UnixListener::bind(state.control()).context("the control socket cannot be made")?;
+    tell(&News::Ready);
+    detach_stdout()?;
+    serve(lab, listener).await
+}
+
+async fn build(state: &StateDir) -> anyhow::Result<Lab> {
+    let plan = state.read_plan().with_context(|| format!("{} cannot be read", state.plan().display()))?;
+    let steps = underlay::between(&plan);
+    tokio::task::spawn_blocking(move || underlay::apply(&steps)).await??;
+    let started = join_all(plan.all_clusters().map(|c| Cluster::start(&plan, c.number, state))).await;
+    let mut clusters = started.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    tell(&News::Progress("networks and API servers are up".into()));
+    for installed in join_all(clusters.iter().map(Cluster::install)).await {
+        installed?;
+    }
+    let nodes = plan.nodes;
+    let add = |cluster| async move { add_nodes(cluster, nodes).await };
+    for added in join_all(clusters.iter_mut().map(add)).await {
+        added?;
+    }
+    tell(&News::Progress(format!("{} nodes are up", usize::from(nodes) * clusters.len())));
+    wait_for_agents(&clusters, state).await?;
+    tell(&News::Progress("agents are ready".into()));
+    if plan.dns {
+        wait_for_dns(&clusters, state).await?;
+        tell(&News::Progress("DNS answers".into()));
+    }
+    Ok(Lab { plan, clusters: clusters.into_iter().map(RwLock::new).collect() })
+}
+
+async fn add_nodes(cluster: &mut Cluster, nodes: u8) -> anyhow::Result<()> {
+    for number in 1..=nodes {
+        cluster.add_node(number).await?;
+    }
+    Ok(())
+}
+
+/// Waits until every agent says that it is ready and has written the CNI configuration.
+async fn wait_for_agents(clusters: &[Cluster], state: &StateDir) -> anyhow::Result<()> {
+    let agents: Vec<_> = clusters.iter().flat_map(Cluster::agents).collect();
+    let unready = || async {
+        let looks = agents.iter().map(|(name, agent)| async move {
+            let ready = ConfList::load(&state.node(name).cni_conf()).is_ok() && agent.is_ready().await;
+            (!ready).then(|| name.clone())
+        });
+        join_all(looks).await.into_iter().flatten().collect::<Vec<_>>()
+    };
+    let Err(unready) = wait_until("the agents of", unready).await else { return Ok(()) };
+    let log = state.node(&unready[0]).agent_log();
+    bail!(
+        "the agents of {} are not ready after {} s (/readyz, and a CNI configuration); the end of {}:\n{}",
+        unready.join(", "),
+        PATIENCE.as_secs(),
+        log.display(),
+        tail(&log)
+    )
+}
+
+async fn wait_for_dns(clusters: &[Cluster], state: &StateDir) -> anyhow::Result<()> {
+    let silent = || async {
+        let looks = clusters.iter().map(|cluster| async move {
+            let servers = cluster.plan().dns_addresses();
+            let ask = move || servers.into_iter().try_for_each(|ip| dns::ask(ip, Duration::from_millis(250)));
+            let answers = netns::enter_async(cluster.vantage()?, ask).await;
+            answers.is_err().then(|| cluster.name())
+        });
+        join_all(looks).await.into_iter().flatten().collect::<Vec<_>>()
+    };
+    let Err(silent) = wait_until("DNS of", silent).await else { return Ok(()) };
+    let logs = std::fs::read_dir(state.path().join("nodes")).into_iter().flatten().flatten();
+    let pods = logs.filter_map(|node| std::fs::read_dir(node.path().join("pods")).ok()).flatten().flatten();
+    let tails: String = pods
+        .map(|pod| pod.path().join("dns.log"))
+        .filter(|log| log.exists())
+        .map(|log| format!("\n{}:\n{}", log.display(), tail(&log)))
+        .collect();
+    bail!("DNS of {} does not answer after {} s; what its pods say:{tails}", silent.join(", "), PATIENCE.as_secs())
+}
+
+/// Looks until nothing is pending, and says what is when that takes longer; after [`PATIENCE`], returns it.
+async fn wait_until<F: Future<Output = Vec<String>>>(what: &str, pending: impl Fn() -> F) -> Result<(), Vec<String>> {
+    let started = Instant::now();
+    let mut said = started;
+    loop {
+        let left = pending().await;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(left);
+        }
+        if said.elapsed() > SAY_AFTER {
+            said = Instant::now();
+            tell(&News::Progress(format!("waiting for {what} {}", left.join(", "))));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The last lines of a log.
+pub fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    let from = lines.len().saturating_sub(TAIL);
+    if lines.is_empty() { "(empty)".into() } else { lines[from..].join("\n") }
+}
+
+fn tell(news: &News) {
+    if let News::Progress(text) | News::Failed(text) = news {
+        tracing::info!("{text}");
+    }
+    let Ok(line) = serde_json::to_string(news) else { return };
+    let mut out = std::io::stdout();
+    // Whoever started the lab may have gone away: it comes up all the same.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Lets go of the pipe to `lab up`, which ends when it is closed.
+fn detach_stdout() -> anyhow::Result<()> {
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdout(null)?;
+    Ok(())
+}
+
+async fn serve(lab: Lab, listener: UnixListener) -> anyhow::Result<()> {
+    let lab = std::sync::Arc::new(lab);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let lab = lab.clone();
+        tokio::spawn(async move {
+            if let Err(error) = converse(&lab, stream).await {
+                tracing::debug!(%error, "a request broke off");
+            }
+        });
+    }
+}
+
+async fn converse(lab: &Lab, stream: UnixStream) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    while let Some(line) = lines.next_line().await? {
+        let answer = match serde_json::from_str(&line) {
+            Ok(request) => lab.answer(request).await.map_or_else(|e| Answer::Error(format!("{e:#}")), Answer::Ok),
+            Err(error) => Answer::Error(format!("this is no request: {error}")),
+        };
+        write.write_all(format!("{}\n", serde_json::to_string(&answer)?).as_bytes()).await?;
+    }
+    Ok(())
+}
+
+impl Lab {
+    async fn answer(&self, request: Request) -> anyhow::Result<Value> {
+        match request {
+            Request::Status => self.status().await,
+            Request::AddNode { cluster } => {
+                let mut cluster = self.cluster(cluster)?.write().await;
+                let number = cluster.next_node()?;
+                cluster.add_node(number).await?;
+                let name = cluster.plan().node(number).name();
+                self.wait_for_node(&cluster, &name).await?;
+                Ok(json!(name))
+            }
+            Request::RemoveNode { cluster, node } => {
+                self.cluster(cluster)?.write().await.remove_node(node).await?;
+                Ok(Value::Null)
+            }
+            Request::Cut { cluster, node, cut } => {
+                self.cluster(cluster)?.write().await.set_cut(node, cut).await?;
+                Ok(Value::Null)
+            }
+            Request::Agent { cluster, node, wish } => {
+                self.cluster(cluster)?.read().await.wish_agent(node, wish).await?;
+                Ok(Value::Null)
+            }
+            Request::Container { cluster, namespace, pod, container } => {
+                let place = self.cluster(cluster)?.read().await.place(&namespace, &pod, container.as_deref())?;
+                Ok(serde_json::to_value(place)?)
+            }
+        }
+    }
+
+    async fn wait_for_node(&self, cluster: &Cluster, name: &str) -> anyhow::Result<()> {
+        let state = StateDir::new(&self.plan.name);
+        let agents = cluster.agents();
+        let Some((_, agent)) = agents.iter().find(|(node, _)| node == name) else { return Ok(()) };
+        let unready = || async {
+            let ready = ConfList::load(&state.node(name).cni_conf()).is_ok() && agent.is_ready().await;
+            if ready { Vec::new() } else { vec![name.to_owned()] }
+        };
+        let waited = wait_until("the agent of", unready).await;
+        waited.map_err(|_| anyhow!("the agent of {name} is not ready; its log ends:\n{}", tail(&agent.log)))
+    }
+
+    async fn status(&self) -> anyhow::Result<Value> {
+        let mut clusters = Vec::new();
+        for cluster in &self.clusters {
+            clusters.push(cluster.read().await.status().await);
+        }
+        Ok(serde_json::to_value(Status { plan: self.plan.clone(), pid: std::process::id(), clusters })?)
+    }
+
+    fn cluster(&self, number: u8) -> anyhow::Result<&RwLock<Cluster>> {
+        let found = usize::from(number).checked_sub(1).and_then(|index| self.clusters.get(index));
+        found.ok_or_else(|| anyhow!("the lab has no cluster{number}: it has {}", self.clusters.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn news_are_read_as_they_are_told() {
+        for news in [News::Progress("x".into()), News::Ready, News::Failed("y".into())] {
+            let line = serde_json::to_string(&news).unwrap();
+            assert_eq!(serde_json::from_str::<News>(&line).unwrap(), news);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_shown() {
+        let log = std::env::temp_dir().join(format!("tombolo-tail-{}", std::process::id()));
+        assert_eq!(tail(&log), "(empty)");
+        let lines: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+        std::fs::write(&log, lines.join("\n")).unwrap();
+        let end = tail(&log);
+        std::fs::remove_file(&log).unwrap();
+        assert_eq!(end, lines[5..].join("\n"));
+    }
+}
