@@ -45,7 +45,8 @@ impl OwnNetworks {
         wireguard.iter().for_each(|net| add(net, "the subnet of the WireGuard addresses (--subnet)".into()));
         for node in nodes {
             node.subnets.iter().for_each(|net| add(net, format!("the pod CIDR of node {}", node.name)));
-            let addresses = node.internal_ips.iter().map(IpNet::addr).chain(node.endpoint.as_ref().and_then(|e| e.ip()));
+            let addresses =
+                node.internal_ips.iter().map(IpNet::addr).chain(node.endpoint.as_ref().and_then(|e| e.ip()));
             let addresses: BTreeSet<IpAddr> = addresses.collect();
             addresses.iter().for_each(|ip| add(&IpNet::from(*ip), format!("an address of node {}", node.name)));
             if let Some(key) = node.key {

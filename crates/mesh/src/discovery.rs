@@ -55,11 +55,8 @@ pub fn choose(facts: &Facts, prefer_private: bool) -> Chosen {
 }
 
 fn candidates(facts: &Facts) -> Vec<IpNet> {
-    let usable: Vec<&LocalAddress> = facts
-        .addresses
-        .iter()
-        .filter(|a| !facts.ignored_links.contains(&a.link) && !is_local(a.net.addr()))
-        .collect();
+    let usable: Vec<&LocalAddress> =
+        facts.addresses.iter().filter(|a| !facts.ignored_links.contains(&a.link) && !is_local(a.net.addr())).collect();
     let of_name = usable.iter().filter(|a| facts.hostname_ips.contains(&a.net.addr()));
     let of_default = usable.iter().filter(|a| facts.default_links.contains(&a.link));
     let group = |nets: Vec<IpNet>| {

@@ -133,8 +133,6 @@ pub struct Plan {
     pub leader: String,
     /// The WireGuard device; only a leader has one.
     pub device: Option<wireguard::Device>,
-    /// This node's WireGuard addresses.
-    pub wireguard_ips: Vec<IpNet>,
     /// Addresses, routes, rules, links.
     pub network: Network,
     /// nftables.
@@ -176,39 +174,35 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     let nodes = ready_nodes(inputs)?;
     let Claims { peers, carriers, contenders, mut refusals } = settled_claims(inputs);
     let this = &nodes[&settings.hostname];
-    let topology = Topology::new(TopologyInput {
+    let topology = Topology::new(&TopologyInput {
         nodes: &nodes,
         peers: &peers,
         granularity: settings.granularity,
-        hostname: settings.hostname.clone(),
+        hostname: &settings.hostname,
         port: this.endpoint.as_ref().map_or(0, |e| e.port),
-        subnets: settings.subnets.clone(),
-        service_cidrs: settings.service_cidrs.clone(),
+        subnets: &settings.subnets,
+        service_cidrs: &settings.service_cidrs,
         persistent_keepalive: this.persistent_keepalive,
     })?;
     refusals.extend(topology.refusals.iter().cloned());
-    let members = |segment: &Segment| segment.hostnames.iter().map(|name| &nodes[name]).collect::<Vec<_>>();
-    let (own, others): (Vec<_>, Vec<_>) = topology.segments.iter().partition(|s| s.location == topology.location);
-    let neighbours: Vec<&Node> = own.iter().flat_map(|s| members(s)).collect();
-    let leader = own.first().map_or(this, |s| &nodes[&s.hostnames[s.leader]]);
-    let leads = leader.name == settings.hostname;
+    let members = |segment: &Segment| segment.members.iter().map(|m| &nodes[&m.name]).collect::<Vec<_>>();
+    let own = topology.own_segment();
+    let leader = own.map_or(this, |s| &nodes[&s.leader().name]);
     let peer_list: Vec<Peer> = peers.values().filter(|p| p.ready()).cloned().collect();
     let world = World {
         settings,
         topology: &topology,
         underlay: inputs.underlay,
         node: this,
-        neighbours,
+        neighbours: own.map(members).unwrap_or_default(),
         leader,
-        others: others.iter().map(|s| (*s, members(s))).collect(),
+        others: topology.segments.iter().filter(|s| s.location != topology.location).map(|s| (s, members(s))).collect(),
         peers: &peer_list,
     };
-    let wireguard_ips = if leads { wireguard_ips(&own, &settings.subnets) } else { Vec::new() };
-    let network = routes::network(&world, &wireguard_ips);
-    let device = leads.then(|| device(inputs, &topology, &peers));
+    let network = routes::network(&world, &topology.wireguard_ips);
+    let device = topology.leader.then(|| device(inputs, &topology));
     Ok(Plan {
         leader: leader.name.clone(),
-        wireguard_ips,
         network,
         firewall: firewall(&world),
         probes: probes(inputs, &world, &contenders),
@@ -268,42 +262,21 @@ fn resolve(endpoint: &mut Endpoint, resolved: &BTreeMap<String, IpAddr>) {
     }
 }
 
-fn wireguard_ips(own: &[&Segment], subnets: &[IpNet]) -> Vec<IpNet> {
-    let with_prefix = |ip: &IpAddr| {
-        let subnet = subnets.iter().find(|s| s.contains(ip))?;
-        IpNet::new(*ip, subnet.prefix_len()).ok()
-    };
-    own.iter().flat_map(|s| s.wireguard_ips.iter().filter_map(with_prefix)).collect()
-}
-
-/// The device as kgctl shows it, with the keys and the endpoints that are known by now, and a Peer that carries
-/// nothing (another has its addresses) kept as a peer: it may have to take over, and it may speak to us.
-fn device(inputs: &Inputs<'_>, topology: &Topology, peers: &BTreeMap<String, Peer>) -> wireguard::Device {
-    let mut peers_of_device: Vec<wireguard::Peer> = topology
-        .conf()
-        .into_iter()
-        .map(|peer| wireguard::Peer {
-            public_key: peer.public_key,
-            preshared_key: peer.preshared_key,
-            endpoint: peer.endpoint.as_ref().and_then(Endpoint::socket_addr),
-            persistent_keepalive: peer.persistent_keepalive,
-            allowed_ips: peer.allowed_ips,
-        })
-        .collect();
-    let present: BTreeSet<Key> = peers_of_device.iter().map(|p| p.public_key).collect();
-    let idle = peers.values().filter(|p| !present.contains(&p.public_key));
-    peers_of_device.extend(idle.map(|peer| wireguard::Peer {
+/// The device as kgctl shows it, with the keys and the endpoints that are known by now. A Peer that carries nothing
+/// (another has its addresses) is a peer of the device all the same: it may have to take over, and it may speak to us.
+fn device(inputs: &Inputs<'_>, topology: &Topology) -> wireguard::Device {
+    let peers = topology.conf().peers.into_iter().map(|peer| wireguard::Peer {
         public_key: peer.public_key,
         preshared_key: peer.preshared_key,
         endpoint: peer.endpoint.as_ref().and_then(Endpoint::socket_addr),
-        persistent_keepalive: None,
-        allowed_ips: Vec::new(),
-    }));
+        persistent_keepalive: peer.persistent_keepalive,
+        allowed_ips: peer.allowed_ips,
+    });
     wireguard::Device {
         private_key: Some(inputs.private_key),
         listen_port: Some(topology.port),
         fwmark: Some(routes::MARK),
-        peers: peers_of_device,
+        peers: peers.collect(),
     }
 }
 

@@ -136,7 +136,7 @@ fn tunnel_routes(world: &World<'_>) -> BTreeSet<Route> {
 
 /// What goes to the location's leader: on the other nodes.
 fn leader_routes(world: &World<'_>) -> BTreeSet<Route> {
-    let own = world.topology.segments.iter().filter(|s| s.location == world.topology.location);
+    let own = world.topology.own_segment().into_iter();
     let leader = own.flat_map(|segment| segment.wireguard_ips.iter().copied().map(IpNet::from));
     let elsewhere = world.others.iter().flat_map(|(segment, nodes)| {
         let wireguard = segment.wireguard_ips.iter().copied().map(IpNet::from);
@@ -155,7 +155,7 @@ fn leader_routes(world: &World<'_>) -> BTreeSet<Route> {
 /// A node's address that is also its endpoint is left out, as with Kilo: between nodes of one cluster it is what they
 /// and their agents reach the API server at, and a tunnel that needs a new key to work must not be the only way to it.
 fn segment_destinations(segment: &Segment, nodes: &[&Node]) -> Vec<IpNet> {
-    let endpoint = segment.endpoint.as_ref().and_then(|e| e.ip());
+    let endpoint = segment.endpoint.ip();
     let pods = nodes.iter().flat_map(|n| n.subnets.iter().map(IpNet::trunc));
     let addresses = nodes.iter().flat_map(|n| n.internal_addrs()).filter(|ip| Some(*ip) != endpoint).map(IpNet::from);
     pods.chain(addresses).chain(segment.allowed_location_ips.iter().copied()).collect()

@@ -1,0 +1,45 @@
+# What a person types. Each target installs from Debian what it needs and lacks.
+
+CARGO ?= cargo
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: demo
+demo: deps build ## Two clusters in network namespaces become one network, before your eyes; leaves nothing behind
+	@scripts/demo.sh
+
+.PHONY: build
+build: deps-build ## The binary, target/release/tombolo
+	$(CARGO) build --release --locked -p tombolo
+
+.PHONY: test
+test: deps deps-kubectl ## All tests, the end-to-end ones included
+	$(CARGO) test --locked --workspace --no-run
+	TOMBOLO_KUBECTL_OLD=$(CURDIR)/target/kubectl-debian/usr/bin/kubectl $(CARGO) test --locked --workspace
+
+.PHONY: lint
+lint: deps-build ## rustfmt, and clippy with warnings as errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: fuzz
+fuzz: ## Fuzz the parsers, a minute each (needs a nightly toolchain and cargo-fuzz)
+	scripts/fuzz.sh
+
+.PHONY: doc
+doc: ## rustdoc of all crates
+	$(CARGO) doc --locked --workspace --no-deps
+
+.PHONY: deps-build
+deps-build:
+	@scripts/deps.sh build
+
+.PHONY: deps
+deps: deps-build
+	@scripts/deps.sh run
+
+.PHONY: deps-kubectl
+deps-kubectl:
+	@scripts/deps.sh kubectl target/kubectl-debian

@@ -1,0 +1,104 @@
+//! Who answers: echo requests to Peers that share an address with others, and to nodes that lead the location.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tombolo_host::HostError;
+use tombolo_host::probe::{Prober, Settings, Target};
+use tombolo_mesh::claims::Liveness;
+use tombolo_mesh::plan::Probe;
+use tombolo_net::wireguard::{DeviceStatus, Key};
+
+/// Half a second between requests, and five of them unanswered: silence is noticed within three seconds.
+const SETTINGS: Settings = Settings { interval: Duration::from_millis(500), threshold: 5 };
+/// A handshake is renewed every two minutes while there is traffic, and a session is dead after three.
+const SESSION: Duration = Duration::from_secs(180);
+
+pub(crate) struct Watchers {
+    prober: Prober,
+    probes: BTreeSet<Probe>,
+    ids: BTreeMap<Probe, u64>,
+    next_id: u64,
+}
+
+impl Watchers {
+    /// # Errors
+    /// No raw sockets may be opened.
+    pub(crate) fn new() -> Result<Self, HostError> {
+        let prober = Prober::new(SETTINGS)?;
+        Ok(Self { prober, probes: BTreeSet::new(), ids: BTreeMap::new(), next_id: 0 })
+    }
+
+    /// Counts up whenever somebody begins or ceases to answer.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.prober.changes()
+    }
+
+    /// Asks these from now on. `internal_ips` are the sources: addresses that the others know the way back to.
+    pub(crate) fn ask(&mut self, probes: &BTreeSet<Probe>, internal_ips: &[IpNet]) {
+        if *probes == self.probes {
+            return;
+        }
+        self.probes = probes.clone();
+        self.ids.retain(|probe, _| probes.contains(probe));
+        let mut targets = Vec::new();
+        for probe in probes {
+            let next = &mut self.next_id;
+            let id = *self.ids.entry(probe.clone()).or_insert_with(|| {
+                *next += 1;
+                *next
+            });
+            let address = address(probe);
+            let source = internal_ips.iter().map(IpNet::addr).find(|ip| ip.is_ipv6() == address.is_ipv6());
+            targets.push(Target { id, address, source, mark: None, device: None });
+        }
+        self.prober.set_targets(targets);
+    }
+
+    /// Who of the Peers answers. One that never answered an echo request is judged by its handshakes.
+    pub(crate) fn peers(&self, status: &DeviceStatus, keys: &BTreeMap<String, Key>) -> BTreeMap<String, Liveness> {
+        let mut answers: BTreeMap<&str, Vec<Option<bool>>> = BTreeMap::new();
+        for (probe, id) in &self.ids {
+            if let Probe::Peer(name, _) = probe {
+                let state = self.prober.state(*id);
+                answers.entry(name).or_default().push(state.and_then(|s| s.answering));
+            }
+        }
+        answers
+            .into_iter()
+            .map(|(name, answers)| (name.to_owned(), judge(&answers, keys.get(name), status)))
+            .collect()
+    }
+
+    /// The nodes that do not answer.
+    pub(crate) fn silent_nodes(&self) -> BTreeSet<String> {
+        let silent = |id: &u64| self.prober.state(*id).is_some_and(|s| s.answering == Some(false));
+        let nodes = self.ids.iter().filter(|(_, id)| silent(id)).filter_map(|(probe, _)| match probe {
+            Probe::Node(name, _) => Some(name.clone()),
+            Probe::Peer(..) => None,
+        });
+        nodes.collect()
+    }
+}
+
+fn address(probe: &Probe) -> IpAddr {
+    match probe {
+        Probe::Peer(_, address) | Probe::Node(_, address) => *address,
+    }
+}
+
+fn judge(answers: &[Option<bool>], key: Option<&Key>, status: &DeviceStatus) -> Liveness {
+    if answers.contains(&Some(true)) {
+        return Liveness::Alive;
+    }
+    if answers.contains(&Some(false)) {
+        return Liveness::Dead;
+    }
+    let peer = status.peers.iter().find(|p| Some(&p.peer.public_key) == key);
+    let handshake = peer.and_then(|p| p.last_handshake);
+    let fresh = handshake.and_then(|t| SystemTime::now().duration_since(t).ok()).is_some_and(|age| age < SESSION);
+    if fresh { Liveness::Alive } else { Liveness::Unknown }
+}

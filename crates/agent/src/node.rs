@@ -1,0 +1,244 @@
+//! The loop: whatever changed, plan anew and apply what differs.
+
+mod apply;
+mod inputs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tombolo_host::Host;
+use tombolo_mesh::plan::{self, Plan};
+use tombolo_net::wireguard::Key;
+
+use crate::events::{Reporter, Subject};
+use crate::health::Health;
+use crate::liveness::Watchers;
+use crate::metrics::Metrics;
+use crate::world::World;
+use crate::{Options, key, names, watch as kube_watch};
+use apply::Applier;
+
+/// How often a node says that it lives, as Kilo's do.
+const CHECK_IN: Duration = Duration::from_secs(30);
+/// How often names in endpoints are looked up.
+const LOOK_UP: Duration = Duration::from_secs(30);
+/// After a failure it is tried again after this.
+const RETRY: Duration = Duration::from_secs(1);
+/// Changes of the host come in bursts (a pod's link, its addresses, its routes): one look for all of them.
+const HOST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs the loop until `shutdown`. `said` is told what this node is, for the service proxy.
+pub(crate) async fn run(
+    client: Client,
+    options: Arc<Options>,
+    said: watch::Sender<Option<tombolo_proxy::Node>>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let private_key = key::load_or_generate(&options.state_dir)?;
+    let host = Host::connect().await?;
+    let mut host_changes = host.watch()?;
+    let watchers = Watchers::new()?;
+    let mut answers = watchers.changes();
+    let mut objects = kube_watch::start(&client);
+    let mut node = NodeLoop {
+        world: World::new(&options.hostname, &options.topology_label),
+        applier: Applier::new(client.clone(), options.clone(), host, metrics.clone()),
+        reporter: Reporter::new(client, options.hostname.clone()),
+        resolved: BTreeMap::new(),
+        carriers: BTreeMap::new(),
+        leader: None,
+        private_key,
+        watchers,
+        said,
+        health,
+        metrics,
+        options: options.clone(),
+    };
+    let every = |period| {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let (mut resync, mut check_in, mut look_up) = (every(options.resync_period), every(CHECK_IN), every(LOOK_UP));
+    let mut due: Option<Instant> = None;
+    loop {
+        let pause = sleep_until(due.unwrap_or_else(Instant::now));
+        let now = Some(Instant::now());
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            change = objects.recv() => {
+                let change = change.context("the watches of the API server ended; please report it")?;
+                let mut different = node.world.apply(change);
+                while let Ok(change) = objects.try_recv() {
+                    different |= node.world.apply(change);
+                }
+                if different { due = now }
+            }
+            change = host_changes.next() => {
+                change.context("the kernel closed the netlink socket")?;
+                due = due.or(Some(Instant::now() + HOST_PAUSE));
+            }
+            Ok(()) = answers.changed() => due = now,
+            _ = resync.tick() => due = now,
+            _ = check_in.tick() => {
+                node.applier.check_in();
+                due = now;
+            }
+            _ = look_up.tick() => if node.look_up().await { due = now },
+            () = pause, if due.is_some() => {
+                due = match node.reconcile().await {
+                    Ok(()) => None,
+                    Err(()) => Some(Instant::now() + RETRY),
+                };
+            }
+        }
+    }
+    if options.clean_up {
+        node.applier.clean_up().await;
+    }
+    Ok(())
+}
+
+struct NodeLoop {
+    options: Arc<Options>,
+    private_key: Key,
+    world: World,
+    resolved: BTreeMap<String, IpAddr>,
+    carriers: BTreeMap<IpNet, String>,
+    leader: Option<String>,
+    watchers: Watchers,
+    applier: Applier,
+    reporter: Reporter,
+    said: watch::Sender<Option<tombolo_proxy::Node>>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+impl NodeLoop {
+    /// Returns whether an address changed.
+    async fn look_up(&mut self) -> bool {
+        let names: BTreeSet<String> =
+            plan::names(&self.world.nodes, &self.world.peers).into_iter().map(str::to_owned).collect();
+        let resolved = names::resolve(names, self.resolved.clone()).await;
+        let different = resolved != self.resolved;
+        self.resolved = resolved;
+        different
+    }
+
+    /// Plans and applies. An error has been said, and is to be tried again soon.
+    async fn reconcile(&mut self) -> Result<(), ()> {
+        if !self.world.synced() {
+            return Ok(());
+        }
+        if plan::names(&self.world.nodes, &self.world.peers).iter().any(|name| !self.resolved.contains_key(*name)) {
+            self.look_up().await;
+        }
+        self.metrics.reconciles.inc();
+        let planned = match self.plan().await {
+            Ok(planned) => planned,
+            Err(error) => {
+                self.fail("plan", &error);
+                return Err(());
+            }
+        };
+        let Planned { plan, mtu, own } = planned;
+        self.note(&plan);
+        self.watchers.ask(&plan.probes, &own.internal_ips);
+        self.said.send_if_modified(|said| {
+            let node = inputs::proxy_node(&self.options, &own, &self.world.nodes);
+            said.replace(node.clone()) != Some(node)
+        });
+        let problems = self.applier.apply(&plan, mtu, &own, &self.world).await;
+        self.report(&plan);
+        if let Some(problem) = problems.first() {
+            self.fail("apply", problem);
+            return Err(());
+        }
+        self.health.ready(plan.topology.graph());
+        Ok(())
+    }
+
+    async fn plan(&mut self) -> Result<Planned> {
+        let facts = self.applier.host().facts().await?;
+        let own = inputs::own_node(&self.options, &facts, self.private_key, &self.world, &self.watchers.silent_nodes())?;
+        let underlay = inputs::underlay(&facts, &own, self.applier.host()).await?;
+        let mut nodes = self.world.nodes.clone();
+        nodes.insert(own.name.clone(), own.clone());
+        let keys = self.world.peers.iter().map(|(name, peer)| (name.clone(), peer.public_key)).collect();
+        let liveness = self.watchers.peers(self.applier.device_status(), &keys);
+        let plan = plan::plan(&plan::Inputs {
+            settings: &inputs::settings(&self.options),
+            private_key: self.private_key,
+            nodes: &nodes,
+            peers: &self.world.peers,
+            resolved: &self.resolved,
+            liveness: &liveness,
+            carriers: &self.carriers,
+            underlay: &underlay,
+            now: inputs::unix_now(),
+        })?;
+        let mtu = self.options.mtu.unwrap_or_else(|| inputs::tunnel_mtu(&facts, &underlay));
+        Ok(Planned { plan, mtu, own })
+    }
+
+    /// Says what is new in the plan.
+    fn note(&mut self, plan: &Plan) {
+        if self.leader.as_ref() != Some(&plan.leader) {
+            tracing::info!(location = %plan.topology.location, leader = %plan.leader, "the location has a leader");
+            self.leader = Some(plan.leader.clone());
+        }
+        for (net, carrier) in &plan.carriers {
+            match self.carriers.get(net) {
+                Some(before) if before != carrier => {
+                    tracing::warn!(%net, from = %before, to = %carrier, "the Peer does not answer; another takes over");
+                    self.metrics.takeovers.inc();
+                }
+                Some(_) => {}
+                None => tracing::info!(%net, peer = %carrier, "several Peers claim the address; one carries it"),
+            }
+        }
+        self.carriers = plan.carriers.clone();
+        self.metrics.leader.set(i64::from(plan.leads()));
+        self.metrics.nodes.set(plan.members.0.try_into().unwrap_or(i64::MAX));
+        self.metrics.peers.set(plan.members.1.try_into().unwrap_or(i64::MAX));
+    }
+
+    fn report(&mut self, plan: &Plan) {
+        let refusals: Vec<_> = self.world.refusals().chain(&plan.refusals).cloned().collect();
+        self.metrics.refused.clear();
+        for refusal in &refusals {
+            let object = crate::metrics::Object { object: refusal.object.clone() };
+            self.metrics.refused.get_or_create(&object).inc();
+        }
+        let subjects: Vec<Subject> = self.world.subjects().collect();
+        // One speaks for all: the first of the nodes that take part.
+        let first = plan.topology.segments.iter().flat_map(|s| &s.members).map(|m| &m.name).min();
+        let speaker = first == Some(&self.options.hostname);
+        let own = format!("Node/{}", self.options.hostname);
+        self.reporter.report(&refusals, &subjects, |object| object == own || (speaker && object.starts_with("Peer/")));
+    }
+
+    fn fail(&self, step: &str, error: &anyhow::Error) {
+        let reason = format!("{error:#}");
+        self.metrics.failed(step);
+        if self.health.unready(reason.clone()) {
+            tracing::error!(step, error = %reason, "this node's network is not as it shall be; it is tried again every second");
+        }
+    }
+}
+
+struct Planned {
+    plan: Plan,
+    mtu: u32,
+    own: tombolo_mesh::Node,
+}

@@ -1,0 +1,223 @@
+//! The service proxy: Services and EndpointSlices into one nftables table, whenever they or the node change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tombolo_host::{conntrack, nft};
+use tombolo_proxy::convert::{self, Slice};
+use tombolo_proxy::{Endpoint, Node, Refused, Script, Service, ServiceKey, Tables};
+
+use crate::metrics::Metrics;
+
+/// After a failed change of the table, it is tried again after this.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// One object of the API, as far as it is for the proxy.
+enum Change {
+    Service(ServiceKey, Option<Service>),
+    Slice(String, Option<Slice>),
+    AllServices(BTreeMap<ServiceKey, Service>),
+    AllSlices(BTreeMap<String, Slice>),
+}
+
+#[derive(Default)]
+struct Catalogue {
+    services: BTreeMap<ServiceKey, Service>,
+    slices: BTreeMap<String, Slice>,
+    synced: (bool, bool),
+}
+
+impl Catalogue {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Service(key, Some(service)) => drop(self.services.insert(key, service)),
+            Change::Service(key, None) => drop(self.services.remove(&key)),
+            Change::Slice(key, Some(slice)) => drop(self.slices.insert(key, slice)),
+            Change::Slice(key, None) => drop(self.slices.remove(&key)),
+            Change::AllServices(services) => {
+                self.services = services;
+                self.synced.0 = true;
+            }
+            Change::AllSlices(slices) => {
+                self.slices = slices;
+                self.synced.1 = true;
+            }
+        }
+    }
+
+    fn endpoints(&self) -> BTreeMap<ServiceKey, Vec<Endpoint>> {
+        let mut endpoints: BTreeMap<ServiceKey, Vec<Endpoint>> = BTreeMap::new();
+        for slice in self.slices.values() {
+            endpoints.entry(slice.service.clone()).or_default().extend(slice.endpoints.iter().cloned());
+        }
+        endpoints
+    }
+}
+
+/// Carries Services until `shutdown`. `node` says what this node is; nothing is done before it is known.
+/// With `clean_up` the table is removed at the end; else it stays, so that an update of the agent cuts no connection.
+pub(crate) async fn run(
+    client: Client,
+    mut node: watch::Receiver<Option<Node>>,
+    clean_up: bool,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) {
+    let (sender, mut changes) = mpsc::channel(1024);
+    start(&client, &sender);
+    let mut catalogue = Catalogue::default();
+    let mut proxy = Proxy { applied: None, refused: BTreeSet::new(), metrics };
+    let mut retry = false;
+    loop {
+        let pause = tokio::time::sleep(RETRY);
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(change) = changes.recv() => catalogue.apply(change),
+            Ok(()) = node.changed() => {}
+            () = pause, if retry => {}
+        }
+        while let Ok(change) = changes.try_recv() {
+            catalogue.apply(change);
+        }
+        let now = node.borrow_and_update().clone();
+        let Some(now) = now.filter(|_| catalogue.synced == (true, true)) else { continue };
+        retry = !proxy.bring_to(&catalogue, &now).await;
+    }
+    if clean_up && let Some(applied) = proxy.applied {
+        let removal = Script::removal(applied.name);
+        if let Err(error) = nft::run(&removal.to_string()).await {
+            tracing::warn!(%error, "cannot remove the service proxy's table");
+        }
+    }
+}
+
+struct Proxy {
+    applied: Option<Tables>,
+    refused: BTreeSet<Refused>,
+    metrics: Arc<Metrics>,
+}
+
+impl Proxy {
+    /// Returns whether the table is as it shall be.
+    async fn bring_to(&mut self, catalogue: &Catalogue, node: &Node) -> bool {
+        let compiled = tombolo_proxy::tables(&catalogue.services, &catalogue.endpoints(), node);
+        self.say(compiled.refused.into_iter().collect());
+        self.metrics.services.set(catalogue.services.len().try_into().unwrap_or(i64::MAX));
+        let script = tombolo_proxy::plan(&compiled.tables, self.applied.as_ref());
+        if script.is_empty() {
+            return true;
+        }
+        if let Err(error) = nft::run(&script.to_string()).await {
+            tracing::error!(%error, "cannot change the service proxy's table; it is made anew in a second");
+            self.metrics.failed("services");
+            self.applied = None;
+            return false;
+        }
+        let before = self.applied.replace(compiled.tables.clone()).unwrap_or_default();
+        forget_flows(&compiled.tables, &before, node).await;
+        true
+    }
+
+    fn say(&mut self, refused: BTreeSet<Refused>) {
+        for refusal in refused.difference(&self.refused) {
+            tracing::warn!(object = %refusal.object, field = %refusal.field, reason = %refusal.reason, "refused");
+        }
+        self.refused = refused;
+    }
+}
+
+/// Connection tracking would send UDP clients on to endpoints that are gone.
+async fn forget_flows(desired: &Tables, before: &Tables, node: &Node) {
+    let mut destinations: BTreeSet<SocketAddr> = BTreeSet::new();
+    for flow in tombolo_proxy::stale_udp(desired, before) {
+        match flow.destination {
+            Some(address) => drop(destinations.insert(SocketAddr::new(address, flow.port))),
+            None => destinations.extend(node.node_port_addresses.iter().map(|a| SocketAddr::new(*a, flow.port))),
+        }
+    }
+    if destinations.is_empty() {
+        return;
+    }
+    if let Err(error) = conntrack::forget_udp(&destinations).await {
+        tracing::warn!(%error, "UDP clients may go on sending to endpoints that are gone for up to two minutes");
+    }
+}
+
+fn start(client: &Client, sender: &mpsc::Sender<Change>) {
+    tokio::spawn(follow(
+        Api::<core::Service>::all(client.clone()),
+        sender.clone(),
+        |object: &core::Service| Some((convert::service_key(object), convert::service(object).value?)),
+        convert::service_key,
+        Change::Service,
+        Change::AllServices,
+    ));
+    tokio::spawn(follow(
+        Api::<discovery::EndpointSlice>::all(client.clone()),
+        sender.clone(),
+        |object: &discovery::EndpointSlice| Some((slice_key(object), convert::endpoint_slice(object).value?)),
+        slice_key,
+        Change::Slice,
+        Change::AllSlices,
+    ));
+}
+
+fn slice_key(object: &discovery::EndpointSlice) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}
+
+async fn follow<K, Key: Ord, Value>(
+    api: Api<K>,
+    sender: mpsc::Sender<Change>,
+    convert: fn(&K) -> Option<(Key, Value)>,
+    key: fn(&K) -> Key,
+    one: fn(Key, Option<Value>) -> Change,
+    all: fn(BTreeMap<Key, Value>) -> Change,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut listing = BTreeMap::new();
+    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut silent = false;
+    loop {
+        let change = match events.try_next().await {
+            Ok(None) => return,
+            Err(error) => {
+                if !std::mem::replace(&mut silent, true) {
+                    tracing::warn!(kind = %K::plural(&()), %error, "cannot watch; it is tried again, and services stay as they are");
+                }
+                continue;
+            }
+            Ok(Some(watcher::Event::Init)) => {
+                listing.clear();
+                continue;
+            }
+            Ok(Some(watcher::Event::InitApply(object))) => {
+                listing.extend(convert(&object));
+                continue;
+            }
+            Ok(Some(watcher::Event::InitDone)) => {
+                silent = false;
+                all(std::mem::take(&mut listing))
+            }
+            Ok(Some(watcher::Event::Apply(object))) => {
+                one(key(&object), convert(&object).map(|(_, value)| value))
+            }
+            Ok(Some(watcher::Event::Delete(object))) => one(key(&object), None),
+        };
+        if sender.send(change).await.is_err() {
+            return;
+        }
+    }
+}
