@@ -56,7 +56,7 @@ pub(super) async fn list(kubeconfig: Option<&Path>, topology_label: &str) -> any
     let resource = ApiResource::erase::<kilo::Peer>(&());
     let nodes = Api::<core::Node>::all(client.clone());
     let peers = Api::<DynamicObject>::all_with(client, &resource);
-    let (nodes, peers) = futures::join!(nodes.list(&params), peers.list(&params));
+    let (nodes, peers) = tokio::join!(nodes.list(&params), peers.list(&params));
     let nodes = nodes.map_err(|error| explain(error, "nodes", &server))?;
     let peers = peers.map_err(|error| explain(error, "peers.kilo.squat.ai", &server))?;
     let peers: Result<Vec<_>, _> = peers.items.into_iter().map(serde_json::to_value).collect();
