@@ -67,8 +67,10 @@ fn own_service(shared: &Shared, advertised: SocketAddr) {
 }
 
 /// Starts the controllers.
-pub(super) fn controllers(shared: &Arc<Shared>) {
-    let _ = shared;
+pub(super) fn controllers(shared: &Arc<Shared>, root_ca: String) {
+    let shutdown = shared.shutdown.clone();
+    let run = crate::controllers::run(shared.store.clone(), root_ca, async move { shutdown.cancelled().await });
+    tokio::spawn(run);
 }
 
 fn ensure(shared: &Shared, gvr: &Gvr, object: &Value) {

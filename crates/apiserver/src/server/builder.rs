@@ -125,7 +125,7 @@ impl Builder {
         bootstrap::objects(&shared, self.advertise);
         tokio::spawn(definitions::follow(shared.clone(), shared.store.subscribe()));
         if !self.without_controllers {
-            bootstrap::controllers(&shared);
+            bootstrap::controllers(&shared, tls.ca_pem());
         }
         Ok(ApiServer { shared, tls, token })
     }

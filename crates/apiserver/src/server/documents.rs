@@ -9,18 +9,22 @@ use crate::http::lists;
 use crate::rest::json_response;
 use crate::status::Status;
 
-/// What clients before 1.24 ask the v2 document in.
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// What clients ask the v2 document in. The first name is no valid media type, which is why there is a second; clients
+/// that ask for the first one expect the second.
+const PROTOBUF: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+];
 
 /// `/openapi/v2`
 pub(super) fn v2(shared: &Shared, headers: &HeaderMap) -> Result<Response, Status> {
-    if !lists(headers, PROTOBUF, &[]) || lists(headers, "application/json", &[]) && !prefers_protobuf(headers) {
+    if !PROTOBUF.iter().any(|mime| lists(headers, mime, &[])) {
         let document = shared.schema().openapi_v2();
         return Ok(json_response(200, &document));
     }
     let document = shared.schema().openapi_v2_protobuf();
     let mut response = Response::new(Body::from(document.to_vec()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROTOBUF[1]));
     Ok(response)
 }
 
@@ -32,11 +36,4 @@ pub(super) fn v3(shared: &Shared, path: &str) -> Result<Response, Status> {
     }
     let document = schema.openapi_v3(path).ok_or_else(Status::no_such_path)?;
     Ok(json_response(200, &document))
-}
-
-/// Whether protobuf comes before JSON.
-fn prefers_protobuf(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok());
-    let first = values.flat_map(|v| v.split(',')).next().unwrap_or("");
-    first.split(';').next().unwrap_or("").trim() == PROTOBUF
 }
