@@ -18,10 +18,8 @@ pub const BRIDGE: &str = "kube-bridge";
 pub fn ensure(path: &Path, subnets: &[IpNet], mtu: u32, data_dir: Option<&Path>) -> Result<bool> {
     let present = std::fs::read_to_string(path).ok();
     let parsed = present.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let wanted = parsed
-        .as_ref()
-        .and_then(|list| with_ranges(list, subnets))
-        .unwrap_or_else(|| new_list(subnets, mtu, data_dir));
+    let wanted =
+        parsed.as_ref().and_then(|list| with_ranges(list, subnets)).unwrap_or_else(|| new_list(subnets, mtu, data_dir));
     if parsed.as_ref() == Some(&wanted) {
         return Ok(false);
     }
@@ -103,7 +101,8 @@ mod tests {
     fn what_somebody_wrote_stays_but_for_the_ranges() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("10-kilo.conflist");
-        let theirs = json!({ "name": "mine", "plugins": [{ "type": "bridge", "mtu": 9000, "ipam": { "type": "host-local" } }] });
+        let theirs =
+            json!({ "name": "mine", "plugins": [{ "type": "bridge", "mtu": 9000, "ipam": { "type": "host-local" } }] });
         std::fs::write(&path, theirs.to_string()).unwrap();
         assert!(ensure(&path, &subnets(&["10.1.0.0/24"]), 1420, None).unwrap());
         let list: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();

@@ -94,15 +94,12 @@ impl Reporter {
         });
     }
 
-    /// The condition `Accepted` of a Peer, written when it changed.
+    /// The condition `Ready` of a Peer, written when it changed.
     fn condition(&mut self, subject: &Subject, refusals: &[Refusal]) {
         let Some((_, name)) = subject.object.split_once('/') else { return };
         let of_peer: Vec<&Refusal> = refusals.iter().filter(|r| r.object == subject.object).collect();
-        let message = of_peer
-            .iter()
-            .map(|r| format!("{} {:?}: {}", r.field, r.value, r.reason))
-            .collect::<Vec<_>>()
-            .join("; ");
+        let message =
+            of_peer.iter().map(|r| format!("{} {:?}: {}", r.field, r.value, r.reason)).collect::<Vec<_>>().join("; ");
         let state = (message.clone(), subject.generation);
         if self.conditions.get(&subject.object) == Some(&state) {
             return;
@@ -114,13 +111,13 @@ impl Reporter {
             (false, false) => ("True", "PartlyRefused"),
             (false, true) => ("False", "Refused"),
         };
-        let message = if message.is_empty() { "The peer is in the mesh.".to_owned() } else { message };
+        let message = if message.is_empty() { "The Peer is in the mesh.".to_owned() } else { message };
         let patch = json!({
             "apiVersion": "kilo.squat.ai/v1alpha1",
             "kind": "Peer",
             "metadata": { "name": name },
             "status": { "conditions": [{
-                "type": "Accepted",
+                "type": "Ready",
                 "status": status,
                 "reason": reason,
                 "message": message,

@@ -34,8 +34,7 @@ fn generate(directory: &Path, path: &Path) -> Result<Key> {
     let key = tombolo_wireguard::keys::generate_private();
     let aside = directory.join("key.new");
     let write = || -> std::io::Result<()> {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
         writeln!(file, "{key}")?;
         file.sync_all()?;
         std::fs::rename(&aside, path)

@@ -67,10 +67,7 @@ impl Watchers {
                 answers.entry(name).or_default().push(state.and_then(|s| s.answering));
             }
         }
-        answers
-            .into_iter()
-            .map(|(name, answers)| (name.to_owned(), judge(&answers, keys.get(name), status)))
-            .collect()
+        answers.into_iter().map(|(name, answers)| (name.to_owned(), judge(&answers, keys.get(name), status))).collect()
     }
 
     /// The nodes that do not answer.

@@ -170,7 +170,8 @@ impl NodeLoop {
 
     async fn plan(&mut self) -> Result<Planned> {
         let facts = self.applier.host().facts().await?;
-        let own = inputs::own_node(&self.options, &facts, self.private_key, &self.world, &self.watchers.silent_nodes())?;
+        let own =
+            inputs::own_node(&self.options, &facts, self.private_key, &self.world, &self.watchers.silent_nodes())?;
         let underlay = inputs::underlay(&facts, &own, self.applier.host()).await?;
         let mut nodes = self.world.nodes.clone();
         nodes.insert(own.name.clone(), own.clone());

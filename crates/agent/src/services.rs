@@ -211,9 +211,7 @@ async fn follow<K, Key: Ord, Value>(
                 silent = false;
                 all(std::mem::take(&mut listing))
             }
-            Ok(Some(watcher::Event::Apply(object))) => {
-                one(key(&object), convert(&object).map(|(_, value)| value))
-            }
+            Ok(Some(watcher::Event::Apply(object))) => one(key(&object), convert(&object).map(|(_, value)| value)),
             Ok(Some(watcher::Event::Delete(object))) => one(key(&object), None),
         };
         if sender.send(change).await.is_err() {

@@ -75,7 +75,11 @@ impl World {
             Change::AllPeers(objects) => {
                 let mut different = !std::mem::replace(&mut self.synced.1, true);
                 let present: Vec<&str> = objects.iter().filter_map(|o| o.metadata.name.as_deref()).collect();
-                let known = self.refused.keys().filter_map(|k| k.strip_prefix("Peer/")).chain(self.peers.keys().map(String::as_str));
+                let known = self
+                    .refused
+                    .keys()
+                    .filter_map(|k| k.strip_prefix("Peer/"))
+                    .chain(self.peers.keys().map(String::as_str));
                 let gone: Vec<String> = known.filter(|n| !present.contains(n)).map(str::to_owned).collect();
                 for name in gone {
                     different |= self.apply(Change::PeerGone(name));

@@ -120,13 +120,7 @@ fn from_zone(query: &Query<'_>, zone: &Zone, zones: &Zones, writer: &mut Writer<
     }
 }
 
-fn from_records(
-    query: &Query<'_>,
-    records: &[Data],
-    zone: &Zone,
-    zones: &Zones,
-    writer: &mut Writer<'_>,
-) -> Reply {
+fn from_records(query: &Query<'_>, records: &[Data], zone: &Zone, zones: &Zones, writer: &mut Writer<'_>) -> Reply {
     if let Some(target) = alias(records, query.record_type) {
         writer.answer(None, &Data::Cname(target.clone()), TTL);
         return follow(query, target, zones, writer);
@@ -188,12 +182,7 @@ fn alias(records: &[Data], wanted: RecordType) -> Option<&Name> {
 
 /// Writes the records of the wanted type, beginning with another one each time, since most clients
 /// take the first. Whether there were any.
-fn write_wanted(
-    owner: Option<&[u8]>,
-    records: &[Data],
-    query: &Query<'_>,
-    writer: &mut Writer<'_>,
-) -> bool {
+fn write_wanted(owner: Option<&[u8]>, records: &[Data], query: &Query<'_>, writer: &mut Writer<'_>) -> bool {
     // One type is enough for who asks for all of them (RFC 8482).
     let wanted = match (query.record_type, records.first()) {
         (RecordType::ANY, Some(first)) => first.record_type(),

@@ -57,12 +57,7 @@ impl Cache {
         if self.entries.len() >= MAX_ENTRIES {
             self.make_room(now);
         }
-        let entry = Entry {
-            response: response.into(),
-            ttls,
-            stored: now,
-            expires: now + lifetime,
-        };
+        let entry = Entry { response: response.into(), ttls, stored: now, expires: now + lifetime };
         self.entries.insert(key(query).into_boxed_slice(), entry);
     }
 

@@ -47,10 +47,7 @@ pub struct Catalog {
 #[derive(Debug, PartialEq, Eq)]
 enum Service {
     /// At addresses of its own.
-    Addressed {
-        addresses: Vec<IpAddr>,
-        ports: Vec<Port>,
-    },
+    Addressed { addresses: Vec<IpAddr>, ports: Vec<Port> },
     /// Its endpoints are its addresses.
     Headless,
     /// Another name for something elsewhere.
@@ -177,19 +174,13 @@ impl Catalog {
         let mut records = BTreeSet::new();
         for key in services {
             if let Err(error) = self.add_records(key, &mut records) {
-                refused.push(format!(
-                    "Service {key}: no name can be made for part of it: {error}"
-                ));
+                refused.push(format!("Service {key}: no name can be made for part of it: {error}"));
             }
         }
         records
     }
 
-    fn add_records(
-        &self,
-        key: &ObjectKey,
-        records: &mut BTreeSet<Record>,
-    ) -> Result<(), NameError> {
+    fn add_records(&self, key: &ObjectKey, records: &mut BTreeSet<Record>) -> Result<(), NameError> {
         let Some(service) = self.services.get(key) else {
             return Ok(());
         };
@@ -214,12 +205,7 @@ impl Catalog {
     }
 
     /// Every ready endpoint is an address of a headless service, and has a name of its own.
-    fn add_endpoints(
-        &self,
-        key: &ObjectKey,
-        name: &Name,
-        records: &mut BTreeSet<Record>,
-    ) -> Result<(), NameError> {
+    fn add_endpoints(&self, key: &ObjectKey, name: &Name, records: &mut BTreeSet<Record>) -> Result<(), NameError> {
         for slice in self.slices_of(key) {
             for endpoint in &slice.endpoints {
                 let address = endpoint.address;
@@ -240,12 +226,8 @@ impl Catalog {
 
     fn slices_of(&self, service: &ObjectKey) -> impl Iterator<Item = &Slice> {
         let names = self.slices_of.get(service).into_iter().flatten();
-        names.filter_map(|name| {
-            self.slices.get(&ObjectKey {
-                namespace: service.namespace.clone(),
-                name: name.clone(),
-            })
-        })
+        names
+            .filter_map(|name| self.slices.get(&ObjectKey { namespace: service.namespace.clone(), name: name.clone() }))
     }
 
     fn forget_slice(&mut self, key: &ObjectKey) {
@@ -293,37 +275,21 @@ impl Diff {
     }
 }
 
-fn missing<'a>(
-    keys: impl Iterator<Item = &'a ObjectKey>,
-    present: &HashSet<ObjectKey>,
-) -> Vec<ObjectKey> {
+fn missing<'a>(keys: impl Iterator<Item = &'a ObjectKey>, present: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
     keys.filter(|key| !present.contains(key)).cloned().collect()
 }
 
 fn record(owner: &Name, data: Data) -> Record {
-    Record {
-        owner: owner.clone(),
-        data,
-    }
+    Record { owner: owner.clone(), data }
 }
 
 /// `_port._protocol.<service>`; a port without a name has none.
-fn add_srv(
-    service: &Name,
-    port: &Port,
-    target: &Name,
-    records: &mut BTreeSet<Record>,
-) -> Result<(), NameError> {
+fn add_srv(service: &Name, port: &Port, target: &Name, records: &mut BTreeSet<Record>) -> Result<(), NameError> {
     if port.name.is_empty() {
         return Ok(());
     }
-    let owner = service
-        .child(port.protocol)?
-        .child(&format!("_{}", port.name))?;
-    let data = Data::Srv {
-        port: port.number,
-        target: target.clone(),
-    };
+    let owner = service.child(port.protocol)?.child(&format!("_{}", port.name))?;
+    let data = Data::Srv { port: port.number, target: target.clone() };
     records.insert(record(&owner, data));
     Ok(())
 }
@@ -353,10 +319,7 @@ fn read_service(object: &core::Service) -> Option<Service> {
     }
     let ports = spec.ports.iter().flatten();
     let ports = ports.filter_map(|port| read_port(&port.name, &port.protocol, port.port));
-    Some(Service::Addressed {
-        addresses,
-        ports: ports.collect(),
-    })
+    Some(Service::Addressed { addresses, ports: ports.collect() })
 }
 
 fn read_slice(object: &discovery::EndpointSlice) -> Option<Slice> {
@@ -365,18 +328,12 @@ fn read_slice(object: &discovery::EndpointSlice) -> Option<Slice> {
         let conditions = endpoint.conditions.as_ref();
         let is_ready = conditions.and_then(|c| c.ready).unwrap_or(true);
         let address = endpoint.addresses.first()?.parse().ok()?;
-        is_ready.then(|| Endpoint {
-            address,
-            hostname: endpoint.hostname.as_deref().map(Into::into),
-        })
+        is_ready.then(|| Endpoint { address, hostname: endpoint.hostname.as_deref().map(Into::into) })
     });
     let ports = object.ports.iter().flatten();
     let ports = ports.filter_map(|port| read_port(&port.name, &port.protocol, port.port?));
     Some(Slice {
-        service: ObjectKey {
-            namespace: ObjectKey::of(&object.metadata).namespace,
-            name: service.as_str().into(),
-        },
+        service: ObjectKey { namespace: ObjectKey::of(&object.metadata).namespace, name: service.as_str().into() },
         endpoints: endpoints.collect(),
         ports: ports.collect(),
     })

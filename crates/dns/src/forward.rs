@@ -11,9 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::answer::Transport;
 use crate::cache::Cache;
-use crate::message::{
-    CLASS_IN, HEADER, Query, RecordType, expand_name, records, u16_at,
-};
+use crate::message::{CLASS_IN, HEADER, Query, RecordType, expand_name, records, u16_at};
 use crate::name::Name;
 
 /// How long one server has to answer; a client waits for 5 s.
@@ -33,11 +31,7 @@ pub struct Forwarder {
 impl Forwarder {
     /// A forwarder to `upstreams`, which are asked in this order; none when there are none.
     pub fn new(upstreams: Vec<SocketAddr>) -> Option<Self> {
-        (!upstreams.is_empty()).then(|| Self {
-            upstreams,
-            cache: Mutex::default(),
-            open: Semaphore::new(MAX_OPEN),
-        })
+        (!upstreams.is_empty()).then(|| Self { upstreams, cache: Mutex::default(), open: Semaphore::new(MAX_OPEN) })
     }
 
     /// The servers that are asked.
@@ -78,13 +72,7 @@ impl Forwarder {
 
     /// Appends to `response`, which ends with an alias for `target`, what `target` stands for.
     /// Whether that could be found out.
-    pub async fn follow(
-        &self,
-        response: &mut Vec<u8>,
-        target: &Name,
-        record_type: RecordType,
-        limit: usize,
-    ) -> bool {
+    pub async fn follow(&self, response: &mut Vec<u8>, target: &Name, record_type: RecordType, limit: usize) -> bool {
         let packet = question(target, record_type);
         let Some(mut found) = self.resolve(&packet, Transport::Udp).await else {
             return false;
@@ -119,12 +107,7 @@ pub fn nameservers(resolv_conf: &str) -> Vec<SocketAddr> {
         .collect()
 }
 
-async fn ask(
-    upstream: SocketAddr,
-    packet: &[u8],
-    query: &Query<'_>,
-    transport: Transport,
-) -> io::Result<Vec<u8>> {
+async fn ask(upstream: SocketAddr, packet: &[u8], query: &Query<'_>, transport: Transport) -> io::Result<Vec<u8>> {
     // An id of our own, from a port of our own: what a forger would have to guess.
     let id: u16 = rand::random();
     let mut sent = packet.to_vec();
@@ -203,9 +186,7 @@ fn append_answers(response: &mut Vec<u8>, found: &[u8], limit: usize) -> Option<
     let tail = opt.map_or(Vec::new(), |opt| response.split_off(opt.owner));
     for record in records(found)?.into_iter().take(count) {
         let data = match record.record_type {
-            RecordType::A | RecordType::AAAA | RecordType::TXT => {
-                found.get(record.data..record.end)?.to_vec()
-            }
+            RecordType::A | RecordType::AAAA | RecordType::TXT => found.get(record.data..record.end)?.to_vec(),
             RecordType::CNAME => expand_name(found, record.data)?.as_bytes().to_vec(),
             _ => continue,
         };

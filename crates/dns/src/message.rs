@@ -203,12 +203,7 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Begins the response to `query` in `out`, of at most `limit` bytes.
-    pub(crate) fn new(
-        query: &Query<'_>,
-        recursion_available: bool,
-        limit: usize,
-        out: &'a mut Vec<u8>,
-    ) -> Self {
+    pub(crate) fn new(query: &Query<'_>, recursion_available: bool, limit: usize, out: &'a mut Vec<u8>) -> Self {
         out.clear();
         out.extend_from_slice(&query.id.to_be_bytes());
         out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -282,8 +277,7 @@ impl<'a> Writer<'a> {
             self.out.extend_from_slice(&RecordType::OPT.0.to_be_bytes());
             self.out.extend_from_slice(&(MAX_UDP as u16).to_be_bytes());
             self.out.extend_from_slice(&[extended, 0]);
-            self.out
-                .extend_from_slice(&(u16::from(edns.dnssec_ok) << 15).to_be_bytes());
+            self.out.extend_from_slice(&(u16::from(edns.dnssec_ok) << 15).to_be_bytes());
             self.out.extend_from_slice(&[0, 0]);
             additional = 1;
         }
@@ -379,11 +373,7 @@ pub(crate) fn u16_at(packet: &[u8], at: usize) -> Option<u16> {
 
 fn reply_flags(query: u16, recursion_available: bool) -> u16 {
     let kept = query & (FLAG_RECURSION_DESIRED | FLAG_CHECKING_DISABLED);
-    let available = if recursion_available {
-        FLAG_RECURSION_AVAILABLE
-    } else {
-        0
-    };
+    let available = if recursion_available { FLAG_RECURSION_AVAILABLE } else { 0 };
     FLAG_RESPONSE | kept | available
 }
 

@@ -40,10 +40,7 @@ async fn respond(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> 
     let (status, body) = match path {
         b"/healthz" | b"/livez" => ("200 OK", "ok\n"),
         b"/readyz" if shared.read(|zones| zones.is_loaded()) => ("200 OK", "ok\n"),
-        b"/readyz" => (
-            "503 Service Unavailable",
-            "the Services are not all read yet\n",
-        ),
+        b"/readyz" => ("503 Service Unavailable", "the Services are not all read yet\n"),
         _ => ("404 Not Found", "/readyz and /healthz are here\n"),
     };
     let response = format!(

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -15,6 +16,9 @@ use crate::forward::Forwarder;
 use crate::message::{Query, Rcode};
 use crate::name::Name;
 use crate::zone::Zones;
+
+/// TCP connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// Connections beyond these wait.
 const MAX_CONNECTIONS: usize = 256;
@@ -50,10 +54,7 @@ pub struct BindError {
 impl Shared {
     /// Zones to answer from, and whom to ask for everything else.
     pub fn new(zones: Zones, forwarder: Option<Forwarder>) -> Arc<Self> {
-        Arc::new(Self {
-            zones: RwLock::new(zones),
-            forwarder,
-        })
+        Arc::new(Self { zones: RwLock::new(zones), forwarder })
     }
 
     /// Looks at the zones.
@@ -108,9 +109,7 @@ impl Server {
     pub async fn bind(listen: &[SocketAddr], shared: Arc<Shared>) -> Result<Self, BindError> {
         let mut sockets = Vec::new();
         for &address in listen {
-            let pair = bind(address)
-                .await
-                .map_err(|source| BindError { address, source })?;
+            let pair = bind(address).map_err(|source| BindError { address, source })?;
             sockets.push(pair);
         }
         Ok(Self { sockets, shared })
@@ -135,16 +134,33 @@ impl Server {
     }
 }
 
-async fn bind(address: SocketAddr) -> io::Result<(Arc<UdpSocket>, TcpListener)> {
+fn bind(address: SocketAddr) -> io::Result<(Arc<UdpSocket>, TcpListener)> {
     let mut attempts = 0;
     loop {
-        let tcp = TcpListener::bind(address).await?;
-        match UdpSocket::bind(tcp.local_addr()?).await {
+        let tcp = TcpListener::from_std(socket(address, Type::STREAM)?.into())?;
+        match socket(tcp.local_addr()?, Type::DGRAM).and_then(|udp| UdpSocket::from_std(udp.into())) {
             Ok(udp) => return Ok((Arc::new(udp), tcp)),
             Err(error) if address.port() != 0 || attempts == PORT_ATTEMPTS => return Err(error),
             Err(_) => attempts += 1,
         }
     }
+}
+
+/// An IPv6 socket takes no IPv4, so that `0.0.0.0` and `::` can both be bound to the same port.
+fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if kind == Type::STREAM {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket)
 }
 
 async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
@@ -252,7 +268,5 @@ async fn follow(
         Transport::Udp => query.udp_limit(),
         Transport::Tcp => usize::from(u16::MAX),
     };
-    forwarder
-        .follow(out, target, query.record_type, limit)
-        .await
+    forwarder.follow(out, target, query.record_type, limit).await
 }

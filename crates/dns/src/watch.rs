@@ -8,7 +8,8 @@ use futures::stream::{StreamExt, select};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Config, Event, ExponentialBackoff, watcher};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client};
 
 use crate::catalog::{Catalog, Diff, ObjectKey};
@@ -21,12 +22,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// them loaded once both are read. Runs until it is dropped: when the API can't be reached the
 /// zones stay as they are.
 pub async fn follow(client: Client, catalog: Catalog, shared: Arc<Shared>) {
-    let services = watcher(Api::<Service>::all(client.clone()), Config::default())
-        .backoff(backoff())
-        .map(Observed::Service);
-    let slices = watcher(Api::<EndpointSlice>::all(client), Config::default())
-        .backoff(backoff())
-        .map(Observed::Slice);
+    let services =
+        watcher(Api::<Service>::all(client.clone()), Config::default()).backoff(backoff()).map(Observed::Service);
+    let slices = watcher(Api::<EndpointSlice>::all(client), Config::default()).backoff(backoff()).map(Observed::Slice);
     let mut state = State {
         catalog,
         services: Progress::new("Services"),
@@ -132,12 +130,7 @@ impl State {
 
 impl Progress {
     fn new(kind: &'static str) -> Self {
-        Self {
-            kind,
-            listed: HashSet::new(),
-            is_complete: false,
-            is_failing: false,
-        }
+        Self { kind, listed: HashSet::new(), is_complete: false, is_failing: false }
     }
 
     fn begin(&mut self) -> Diff {
@@ -169,6 +162,27 @@ impl Progress {
     }
 }
 
-fn backoff() -> ExponentialBackoff {
-    ExponentialBackoff::new(RETRY.0, RETRY.1, 2.0, true)
+/// Waits twice as long after each failure in a row.
+struct Doubling {
+    next: Duration,
+}
+
+fn backoff() -> Doubling {
+    Doubling { next: RETRY.0 }
+}
+
+impl Iterator for Doubling {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = self.next;
+        self.next = (now * 2).min(RETRY.1);
+        Some(now)
+    }
+}
+
+impl Backoff for Doubling {
+    fn reset(&mut self) {
+        self.next = RETRY.0;
+    }
 }

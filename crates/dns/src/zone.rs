@@ -89,10 +89,7 @@ impl Zones {
         let origin = Name::parse(domain)?;
         let mut domain_zone = Zone::new(origin.clone(), serial)?;
         domain_zone.pods = Some(origin.child("pod")?);
-        domain_zone.insert(Record {
-            owner: origin.child("dns-version")?,
-            data: Data::Txt("1.1.0".into()),
-        });
+        domain_zone.insert(Record { owner: origin.child("dns-version")?, data: Data::Txt("1.1.0".into()) });
         let mut zones = Self::default();
         zones.add(domain_zone);
         for reverse in ["in-addr.arpa", "ip6.arpa"] {
@@ -106,8 +103,7 @@ impl Zones {
     /// Adds a zone.
     pub fn add(&mut self, zone: Zone) {
         self.zones.push(zone);
-        self.zones
-            .sort_by_key(|zone| std::cmp::Reverse(zone.origin.as_bytes().len()));
+        self.zones.sort_by_key(|zone| std::cmp::Reverse(zone.origin.as_bytes().len()));
     }
 
     /// All that is to be known is known: names that are not there do not exist.
@@ -142,9 +138,7 @@ impl Zones {
     }
 
     fn of_mut(&mut self, name: &[u8]) -> Option<&mut Zone> {
-        self.zones
-            .iter_mut()
-            .find(|zone| zone.suffix(name).is_some())
+        self.zones.iter_mut().find(|zone| zone.suffix(name).is_some())
     }
 }
 
@@ -180,13 +174,7 @@ impl Zone {
             return;
         }
         self.make_parents(record.owner.as_bytes(), suffix);
-        self.nodes.insert(
-            record.owner,
-            Node {
-                records: vec![record.data],
-                children: 0,
-            },
-        );
+        self.nodes.insert(record.owner, Node { records: vec![record.data], children: 0 });
         self.bump();
     }
 
@@ -286,10 +274,7 @@ impl Zone {
                 node.children += 1;
                 return;
             }
-            let node = Node {
-                records: Vec::new(),
-                children: 1,
-            };
+            let node = Node { records: Vec::new(), children: 1 };
             self.nodes.insert(Name::from_wire(above), node);
             at = above;
         }

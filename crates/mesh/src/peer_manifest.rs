@@ -99,7 +99,9 @@ impl PeerManifest {
         let metadata = Metadata { name: &self.name };
         let order = YamlOrder { api_version: API_VERSION, kind: KIND, metadata, spec: &self.spec };
         // An enum would be written as a YAML tag; as a JSON value it is a mapping.
-        serde_yaml_ng::to_string(&serde_json::to_value(order).map_err(<serde_yaml_ng::Error as serde::ser::Error>::custom)?)
+        serde_yaml_ng::to_string(
+            &serde_json::to_value(order).map_err(<serde_yaml_ng::Error as serde::ser::Error>::custom)?,
+        )
     }
 
     /// As JSON, without a line break at the end.

@@ -36,7 +36,16 @@ pub(super) struct Applier {
 impl Applier {
     pub(super) fn new(client: Client, options: Arc<Options>, host: Host, metrics: Arc<Metrics>) -> Self {
         let last_seen = inputs::unix_now();
-        Self { client, options, host, metrics, device: None, status: DeviceStatus::default(), firewall: None, last_seen }
+        Self {
+            client,
+            options,
+            host,
+            metrics,
+            device: None,
+            status: DeviceStatus::default(),
+            firewall: None,
+            last_seen,
+        }
     }
 
     pub(super) fn host(&self) -> &Host {
@@ -127,8 +136,7 @@ impl Applier {
 
     async fn annotate(&mut self, plan: &Plan, own: &Node, world: &World) -> Result<()> {
         let discovered = plan::discovered_endpoints(&world.nodes, &world.peers, &self.status);
-        let annotations =
-            selfnode::annotations(own, &plan.topology.wireguard_ips, &discovered, self.last_seen);
+        let annotations = selfnode::annotations(own, &plan.topology.wireguard_ips, &discovered, self.last_seen);
         let stored = |name: &str| world.own_annotations.get(name);
         let same = selfnode::WRITTEN.iter().all(|name| stored(name) == annotations.get(*name));
         if same {
@@ -139,9 +147,9 @@ impl Applier {
             json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "annotations": annotations } });
         let api: Api<core::Node> = Api::all(self.client.clone());
         let params = PatchParams::apply(MANAGER).force();
-        api.patch_metadata(name, &params, &Patch::Apply(object))
-            .await
-            .with_context(|| format!("cannot annotate Node {name}, so the others do not know this node's key and address"))?;
+        api.patch_metadata(name, &params, &Patch::Apply(object)).await.with_context(|| {
+            format!("cannot annotate Node {name}, so the others do not know this node's key and address")
+        })?;
         Ok(())
     }
 

@@ -50,11 +50,7 @@ pub(super) fn own_node(
     })?;
     let default_links = [&facts.default_link_v4, &facts.default_link_v6];
     let known = discovery::Facts {
-        addresses: facts
-            .addresses
-            .iter()
-            .map(|a| LocalAddress { link: a.link.clone(), net: a.net })
-            .collect(),
+        addresses: facts.addresses.iter().map(|a| LocalAddress { link: a.link.clone(), net: a.net }).collect(),
         hostname_ips: Vec::new(),
         default_links: default_links.into_iter().flatten().map(|link| link.name.clone()).collect(),
         ignored_links: vec![options.interface.clone(), cni::BRIDGE.to_owned(), routes::VXLAN_LINK.to_owned()],
