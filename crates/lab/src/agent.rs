@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::plan::{NodePlan, Plan};
 use crate::pod::container::open_log;
 use crate::pod::probe;
-use crate::plan::{NodePlan, Plan};
 use crate::spawn::Sandbox;
 use crate::state::StateDir;
 use crate::{netns, plan};

@@ -81,9 +81,8 @@ impl ConfList {
     /// # Errors
     /// There is none, or it doesn't parse.
     pub fn load(dir: &Path) -> Result<Self, CniError> {
-        let mut files: Vec<_> = std::fs::read_dir(dir)
-            .map(|entries| entries.flatten().map(|e| e.path()).collect())
-            .unwrap_or_default();
+        let mut files: Vec<_> =
+            std::fs::read_dir(dir).map(|entries| entries.flatten().map(|e| e.path()).collect()).unwrap_or_default();
         files.retain(|file| file.extension().is_some_and(|e| e == "conflist"));
         files.sort();
         let Some(file) = files.first() else {

@@ -107,10 +107,14 @@ pub enum Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// There is no lab with this name.
-    #[error("there is no lab {0:?}: make one with `tombolo lab up --name {0}`, or see which there are with `tombolo lab list`")]
+    #[error(
+        "there is no lab {0:?}: make one with `tombolo lab up --name {0}`, or see which there are with `tombolo lab list`"
+    )]
     NoLab(String),
     /// What is left of one.
-    #[error("the lab {name:?} is there, but its supervisor does not answer ({source}): remove it with `tombolo lab down --name {name}`")]
+    #[error(
+        "the lab {name:?} is there, but its supervisor does not answer ({source}): remove it with `tombolo lab down --name {name}`"
+    )]
     Dead {
         /// Its name.
         name: String,

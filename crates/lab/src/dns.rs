@@ -83,7 +83,11 @@ pub fn ask(server: IpAddr, timeout: Duration) -> io::Result<()> {
     socket.send(&query(id, NAME, if server.is_ipv4() { TYPE_A } else { TYPE_AAAA }))?;
     let mut answer = [0; 512];
     let length = socket.recv(&mut answer)?;
-    if is_answer(id, &answer[..length]) { Ok(()) } else { Err(io::Error::other(format!("{server} does not know {NAME}"))) }
+    if is_answer(id, &answer[..length]) {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{server} does not know {NAME}")))
+    }
 }
 
 /// A query for one name (RFC 1035, section 4.1), recursion desired.

@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cni::ConfList;
 use crate::clock;
+use crate::cni::ConfList;
 use crate::pod::directory::Directory;
 use crate::pod::status::condition;
 use crate::pod::worker::{Order, Worker};
@@ -32,7 +32,9 @@ pub const VERSION: &str = concat!("v1.34.0+tombolo-lab-", env!("CARGO_PKG_VERSIO
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// How often a node that is not ready is looked at.
 const UNREADY_PERIOD: Duration = Duration::from_millis(100);
-/// How often a ready one is.
+/// How long to wait before a watch that broke is begun anew.
+const WATCH_RETRY: Duration = Duration::from_millis(50);
+/// How often a ready node is.
 const READY_PERIOD: Duration = Duration::from_secs(1);
 /// How often the node's lease is renewed.
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
@@ -144,7 +146,9 @@ impl Kubelet {
                 if written.as_ref() != Some(&now) {
                     match self.write_status(now.0, &now.1, &conditions).await {
                         Ok(fresh) => (conditions, written) = (fresh, Some(now)),
-                        Err(error) => tracing::warn!(node = %self.facts.name, %error, "the node's status was not taken"),
+                        Err(error) => {
+                            tracing::warn!(node = %self.facts.name, %error, "the node's status was not taken")
+                        }
                     }
                 }
                 if renewed.is_none_or(|at| at.elapsed() >= LEASE_PERIOD) {
@@ -237,9 +241,11 @@ impl Kubelet {
     }
 
     async fn run_pods(self: Arc<Self>, stop: CancellationToken) {
-        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.facts.name));
-        let pods: Api<Pod> = Api::all(self.client.clone());
-        let mut stream = watcher(pods, config).boxed();
+        let watch = || {
+            let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.facts.name));
+            watcher(Api::<Pod>::all(self.client.clone()), config).boxed()
+        };
+        let mut stream = watch();
         let mut workers = Workers::default();
         let mut listed = HashSet::new();
         loop {
@@ -258,8 +264,10 @@ impl Kubelet {
                 Some(Ok(watcher::Event::InitDone)) => workers.stop_missing(&listed),
                 Some(Ok(watcher::Event::Delete(pod))) => workers.order(&uid(&pod), Order::Stop(Duration::ZERO)),
                 Some(Err(error)) => {
-                    tracing::warn!(node = %self.facts.name, %error, "the watch on pods broke");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tracing::debug!(node = %self.facts.name, %error, "the watch on pods broke and is begun anew");
+                    tokio::time::sleep(WATCH_RETRY).await;
+                    // A watch that is refused because it begins too far back would be begun there again and again.
+                    stream = watch();
                 }
                 None => break,
             }

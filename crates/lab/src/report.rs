@@ -55,7 +55,8 @@ pub fn guide(status: &Status) -> String {
     if status.clusters.len() > 1 {
         text += "Join the clusters, and the other way round with 1 and 2 exchanged:\n";
         text += "  for n in $(kubectl --kubeconfig $KUBECONFIG1 get no -o name | cut -d/ -f2); do\n";
-        text += "    kgctl --kubeconfig $KUBECONFIG1 showconf node $n --as-peer -o yaml --allowed-ips $SERVICECIDR1 |\n";
+        text +=
+            "    kgctl --kubeconfig $KUBECONFIG1 showconf node $n --as-peer -o yaml --allowed-ips $SERVICECIDR1 |\n";
         text += "      kubectl --kubeconfig $KUBECONFIG2 apply -f -\n";
         text += "  done\n";
     }
@@ -125,8 +126,7 @@ mod tests {
             service_cidrs: vec!["10.101.0.0/16".into()],
             nodes: vec![node("c1-n1", true, false), node("c1-n2", false, true)],
         };
-        let status =
-            Status { plan: plan(Underlay::Routed, Family::Ipv4), pid: 1, clusters: vec![cluster] };
+        let status = Status { plan: plan(Underlay::Routed, Family::Ipv4), pid: 1, clusters: vec![cluster] };
         assert_eq!(
             super::status(&status),
             "lab lab: routed underlay, ipv4, mesh granularity location, supervisor 1\n\n\

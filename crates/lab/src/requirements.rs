@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 /// Where Debian's `containernetworking-plugins` puts its programs.
 pub const CNI_DIR: &str = "/usr/lib/cni";
 
-/// Program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
+/// Program and the Debian package that has it. The last two are what one tries a lab with.
+const PROGRAMS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("nft", "nftables"), ("ping", "iputils-ping"), ("curl", "curl")];
 /// CNI plugins that the agent's configuration names.
 const PLUGINS: [&str; 3] = ["bridge", "host-local", "portmap"];
 const PLUGINS_PACKAGE: &str = "containernetworking-plugins";
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_package_once() {
-        let error = missing_programs(|program| program == "ip").unwrap_err().to_string();
+        let error = missing_programs(|program| ["ip", "ping", "curl"].contains(&program)).unwrap_err().to_string();
         assert_eq!(
             error,
             "missing nft, /usr/lib/cni/bridge, /usr/lib/cni/host-local, /usr/lib/cni/portmap: install with \

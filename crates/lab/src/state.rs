@@ -72,6 +72,14 @@ impl StateDir {
         NodeDir(self.0.join("nodes").join(node))
     }
 
+    /// Notes which process supervises the lab.
+    ///
+    /// # Errors
+    /// There is no such process, or the file's.
+    pub fn write_supervisor(&self, pid: i32) -> io::Result<()> {
+        std::fs::write(self.supervisor(), serde_json::to_vec(&Process::of(pid)?)?)
+    }
+
     /// Reads the plan.
     ///
     /// # Errors

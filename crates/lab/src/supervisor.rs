@@ -54,6 +54,8 @@ struct Lab {
 /// The lab does not come up. What was made of it is left to [`teardown::down`](crate::teardown::down).
 pub async fn supervise(name: &str) -> anyhow::Result<()> {
     let state = StateDir::new(name);
+    // Whoever started this process writes the same; but it may have been killed before that.
+    state.write_supervisor(std::process::id().cast_signed())?;
     let lab = match build(&state).await {
         Ok(lab) => lab,
         Err(error) => {

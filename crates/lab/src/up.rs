@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::plan::Plan;
 use crate::pod::container::open_log;
 use crate::spawn::Sandbox;
-use crate::state::{Process, ROOT, StateDir};
+use crate::state::{ROOT, StateDir};
 use crate::supervisor::{News, tail};
 use crate::{agent, requirements, teardown};
 
@@ -43,7 +43,9 @@ fn create(plan: &Plan, state: &StateDir, program: &Path) -> anyhow::Result<()> {
     // Only one can make the folder: that is the lock between two who bring up the same lab.
     match std::fs::create_dir(state.path()) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("the lab {name:?} is there already: take another --name, or remove it with `tombolo lab down --name {name}`")
+            bail!(
+                "the lab {name:?} is there already: take another --name, or remove it with `tombolo lab down --name {name}`"
+            )
         }
         other => other.with_context(|| format!("{} cannot be made", state.path().display()))?,
     }
@@ -56,12 +58,7 @@ fn create(plan: &Plan, state: &StateDir, program: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn build(
-    state: &StateDir,
-    program: &Path,
-    name: &str,
-    progress: &mut impl FnMut(&str),
-) -> anyhow::Result<()> {
+async fn build(state: &StateDir, program: &Path, name: &str, progress: &mut impl FnMut(&str)) -> anyhow::Result<()> {
     let mut command = Sandbox::default().session().command(program);
     command
         .args(["lab", "supervise", name])
@@ -71,7 +68,7 @@ async fn build(
         .stderr(open_log(&state.supervisor_log())?);
     let mut child = tokio::process::Command::from(command).spawn().context("the supervisor does not start")?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).context("the supervisor ended at once")?;
-    std::fs::write(state.supervisor(), serde_json::to_vec(&Process::of(pid)?)?)?;
+    state.write_supervisor(pid)?;
     let stdout = child.stdout.take().context("the supervisor has no standard output")?;
     let mut lines = BufReader::new(stdout).lines();
     while let Some(line) = lines.next_line().await? {

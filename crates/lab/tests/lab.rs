@@ -8,18 +8,20 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{AttachParams, DeleteParams, LogParams, PostParams};
+use kube::api::{DeleteParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tombolo_lab::control::{Place, Request, Status, ask};
+use tombolo_lab::plan::WIREGUARD_PORT;
+use tombolo_lab::spawn::Sandbox;
 use tombolo_lab::state::{Process, StateDir};
 use tombolo_lab::{Family, Plan, Underlay, netns, supervisor, teardown, up, web};
 
@@ -61,19 +63,27 @@ fn isolated() -> ExitCode {
 }
 
 fn inside(runtime: &tokio::runtime::Runtime) {
-    for command in ["mount -t tmpfs tmpfs /run", "ip link set lo up", "ip netns add other", "ip link add keep type bridge"] {
+    for command in
+        ["mount -t tmpfs tmpfs /run", "ip link set lo up", "ip netns add other", "ip link add keep type bridge"]
+    {
         assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
     }
     let before = machine();
-    for (family, killed) in [(Family::Dual, false), (Family::Ipv6, true)] {
+    for (underlay, family, killed) in [
+        (Underlay::Routed, Family::Ipv4, false),
+        (Underlay::Flat, Family::Ipv6, true),
+        (Underlay::Nat, Family::Dual, false),
+    ] {
+        let plan = plan(underlay, family);
         let started = Instant::now();
         runtime.block_on(async {
             let program = std::env::current_exe().unwrap();
-            up(&plan(family), &program, |step| println!("{:?} {step}", started.elapsed())).await.unwrap();
-            let again = up(&plan(family), &program, |_| {}).await.unwrap_err();
+            up(&plan, &program, |step| println!("{:?} {step}", started.elapsed())).await.unwrap();
+            let again = up(&plan, &program, |_| {}).await.unwrap_err();
             assert!(again.to_string().contains("is there already"), "{again}");
             use_it().await;
         });
+        nodes_reach_each_other(&plan);
         let text = std::fs::read(StateDir::new(NAME).supervisor()).unwrap();
         let process: Process = serde_json::from_slice(&text).unwrap();
         if killed {
@@ -89,13 +99,39 @@ fn inside(runtime: &tokio::runtime::Runtime) {
     println!("test a_lab_comes_and_goes ... ok");
 }
 
-fn plan(family: Family) -> Plan {
+/// By each family, and with NAT by the ports that lead to nodes.
+fn nodes_reach_each_other(plan: &Plan) {
+    let [here, there] = [1, 2].map(|k| plan.cluster(k).node(1));
+    let mut targets: Vec<SocketAddr> =
+        there.addresses().iter().map(|net| SocketAddr::new(net.addr(), WIREGUARD_PORT)).collect();
+    let mut sources: Vec<IpAddr> = here.addresses().iter().map(|net| net.addr()).collect();
+    if plan.underlay == Underlay::Nat {
+        let public = |k| plan.cluster(k).public_addresses().into_iter().map(|net| net.addr());
+        targets = public(2).map(|ip| SocketAddr::new(ip, there.public_port())).collect();
+        sources = public(1).collect();
+    }
+    for (target, source) in targets.into_iter().zip(sources) {
+        let bind = |port| {
+            let any: IpAddr =
+                if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            move || UdpSocket::bind((any, port))
+        };
+        let server = netns::enter(&there.namespace(), bind(WIREGUARD_PORT)).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let client = netns::enter(&here.namespace(), bind(0)).unwrap();
+        client.send_to(b"hello", target).unwrap();
+        let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+        assert_eq!(from.ip(), source, "to {target}");
+    }
+}
+
+fn plan(underlay: Underlay, family: Family) -> Plan {
     Plan {
         name: NAME.into(),
         clusters: 2,
         nodes: 1,
         locations: 1,
-        underlay: Underlay::Routed,
+        underlay,
         family,
         mesh_granularity: "location".into(),
         agent_args: Vec::new(),
@@ -140,7 +176,7 @@ async fn use_it() {
     assert!(page.starts_with("pod web on node c1-n1 answers "), "{page}");
 
     container_ends_and_comes_back(&pods).await;
-    a_command_runs_in_it(&pods).await;
+    a_command_runs_in_it();
     nodes_come_and_go(&nodes).await;
 
     let params = DeleteParams { grace_period_seconds: Some(5), ..DeleteParams::default() };
@@ -158,8 +194,9 @@ async fn container_ends_and_comes_back(pods: &Api<Pod>) {
         container["restartCount"].as_i64() >= Some(2) && container["lastState"]["terminated"]["exitCode"] == 3
     })
     .await;
-    let log = pods.logs("loop", &LogParams { previous: true, ..LogParams::default() }).await.unwrap();
-    assert_eq!(log, "run on loop\n");
+    let uid = pods.get("loop").await.unwrap().metadata.uid.unwrap();
+    let log = StateDir::new(NAME).node("c1-n1").pod(&uid).join("main.previous.log");
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "run on loop\n");
     let params = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
     pods.delete("loop", &params).await.unwrap();
     until("it to go", async || pods.get_opt("loop").await.unwrap().is_none()).await;
@@ -167,24 +204,23 @@ async fn container_ends_and_comes_back(pods: &Api<Pod>) {
     wait_for_ready(pods, "idle").await;
 }
 
-async fn a_command_runs_in_it(pods: &Api<Pod>) {
+fn a_command_runs_in_it() {
     let container = Request::Container { cluster: 1, namespace: "default".into(), pod: "web".into(), container: None };
     let place: Place = ask(NAME, &container).unwrap();
     assert!(place.env.contains(&("NODE_NAME".into(), "c1-n1".into())));
-    let command = ["sh", "-c", "echo $NODE_NAME; hostname; cat /etc/hosts | wc -l; exit 3"];
-    let mut process = pods.exec("web", command, &AttachParams::default()).await.unwrap();
-    let mut text = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut process.stdout().unwrap(), &mut text).await.unwrap();
-    assert!(text.starts_with("c1-n1\nweb\n"), "{text}");
-    let status = process.take_status().unwrap().await.unwrap();
-    let exit = serde_json::to_value(status).unwrap()["details"]["causes"][0]["message"].clone();
-    assert_eq!(exit, json!("3"));
+    let mut command = Sandbox::of_process(place.pid).unwrap().command("sh");
+    let output = command.args(["-c", "hostname; cat /etc/hosts; exit 3"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("web\n127.0.0.1\tlocalhost\n"), "{text}");
+    assert_eq!(output.status.code(), Some(3));
 }
 
 async fn nodes_come_and_go(nodes: &Api<Node>) {
     let name: String = ask(NAME, &Request::AddNode { cluster: 1 }).unwrap();
     assert_eq!(name, "c1-n2");
-    assert!(!output("tl-t-c1-n2", &["ip", "route"]).is_empty() || !output("tl-t-c1-n2", &["ip", "-6", "route"]).is_empty());
+    assert!(
+        !output("tl-t-c1-n2", &["ip", "route"]).is_empty() || !output("tl-t-c1-n2", &["ip", "-6", "route"]).is_empty()
+    );
     let _: Value = ask(NAME, &Request::Cut { cluster: 1, node: 2, cut: true }).unwrap();
     eventually("the link to go down", || output("tl-t-c1-n2", &["ip", "link", "show", "eth0"]).contains("NO-CARRIER"));
     let _: Value = ask(NAME, &Request::RemoveNode { cluster: 1, node: 2 }).unwrap();
@@ -208,8 +244,20 @@ async fn wait_for_ready(pods: &Api<Pod>, name: &str) -> Pod {
         let conditions = pod.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
         conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
     };
-    until("the pod to be ready", async || is_ready(&pods.get(name).await.unwrap())).await;
-    pods.get(name).await.unwrap()
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let pod = pods.get(name).await.unwrap();
+        if is_ready(&pod) {
+            return pod;
+        }
+        if Instant::now() > deadline {
+            let config = StateDir::new(NAME).kubeconfig("cluster1");
+            let kubectl = Command::new("kubectl").arg("--kubeconfig").arg(config).args(["get", "events"]).output();
+            let events = String::from_utf8(kubectl.unwrap().stdout).unwrap();
+            panic!("the pod does not become ready: {:#}\n{events}", json!(pod.status));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn client(kubeconfig: &str) -> Client {

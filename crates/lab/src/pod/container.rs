@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often an unready container is looked at: a kubelet, too, looks more often than the period says then.
-const UNREADY_PERIOD: Duration = Duration::from_millis(100);
+const UNREADY_PERIOD: Duration = Duration::from_millis(20);
 
 /// What a container runs, and in what.
 #[derive(Debug, Clone)]
@@ -198,12 +198,8 @@ fn probe(
         let _ = events.send((index, ContainerEvent::Ready(true)));
         return None;
     };
-    let target = Target {
-        node_namespace: spec.node_namespace.clone(),
-        pod_ip: spec.pod_ip,
-        pid,
-        env: spec.env.clone(),
-    };
+    let target =
+        Target { node_namespace: spec.node_namespace.clone(), pod_ip: spec.pod_ip, pid, env: spec.env.clone() };
     let watch = async move {
         tokio::time::sleep(readiness.initial_delay).await;
         let (mut ready, mut streak) = (false, 0);

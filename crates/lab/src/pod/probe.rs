@@ -62,7 +62,8 @@ impl Readiness {
         let seconds = |value: Option<i32>, default: u64| {
             Duration::from_secs(value.and_then(|v| u64::try_from(v).ok()).unwrap_or(default))
         };
-        let count = |value: Option<i32>, default: u32| value.and_then(|v| u32::try_from(v).ok()).unwrap_or(default).max(1);
+        let count =
+            |value: Option<i32>, default: u32| value.and_then(|v| u32::try_from(v).ok()).unwrap_or(default).max(1);
         Ok(Some(Self {
             check: check(probe, container)?,
             initial_delay: seconds(probe.initial_delay_seconds, 0),
@@ -77,7 +78,11 @@ impl Readiness {
 fn check(probe: &Probe, container: &Container) -> Result<Check, String> {
     if let Some(exec) = &probe.exec {
         let words = exec.command.clone().unwrap_or_default();
-        return if words.is_empty() { Err("readinessProbe.exec has no command".into()) } else { Ok(Check::Exec(words)) };
+        return if words.is_empty() {
+            Err("readinessProbe.exec has no command".into())
+        } else {
+            Ok(Check::Exec(words))
+        };
     }
     if let Some(http) = &probe.http_get {
         return http_check(http, container);

@@ -50,11 +50,7 @@ pub enum SpecError {
 ///
 /// # Errors
 /// The lab has no such image.
-pub fn command(
-    container: &Container,
-    env: &[(String, String)],
-    program: &str,
-) -> Result<Vec<String>, SpecError> {
+pub fn command(container: &Container, env: &[(String, String)], program: &str) -> Result<Vec<String>, SpecError> {
     let image = container.image.as_deref().unwrap_or_default();
     let given = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
     let mut words: Vec<String> = given(&container.command).iter().map(|word| expand(word, env)).collect();
@@ -100,12 +96,7 @@ pub fn environment(pod: &Pod, container: &Container, place: &Place) -> Result<Ve
     Ok(env)
 }
 
-fn variable_value(
-    variable: &EnvVar,
-    pod: &Pod,
-    place: &Place,
-    env: &[(String, String)],
-) -> Result<String, SpecError> {
+fn variable_value(variable: &EnvVar, pod: &Pod, place: &Place, env: &[(String, String)]) -> Result<String, SpecError> {
     let Some(source) = &variable.value_from else {
         return Ok(expand(variable.value.as_deref().unwrap_or_default(), env));
     };
@@ -201,9 +192,11 @@ pub fn resolv_conf(pod: &Pod, place: &Place, machine: &str) -> String {
     }
     servers.extend(own.nameservers.unwrap_or_default());
     searches.extend(own.searches.unwrap_or_default());
-    options.extend(own.options.unwrap_or_default().into_iter().filter_map(|option| match (option.name, option.value) {
-        (Some(name), Some(value)) => Some(format!("{name}:{value}")),
-        (name, _) => name,
+    options.extend(own.options.unwrap_or_default().into_iter().filter_map(|option| {
+        match (option.name, option.value) {
+            (Some(name), Some(value)) => Some(format!("{name}:{value}")),
+            (name, _) => name,
+        }
     }));
     let mut text = String::new();
     for server in servers {
@@ -370,8 +363,11 @@ mod tests {
             (json!({"containers": [], "dnsPolicy": "Default"}), machine),
             (json!({"containers": [], "hostNetwork": true}), machine),
             (json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}), cluster),
-            (json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["::1"], "options":
-                [{"name": "timeout", "value": "1"}, {"name": "rotate"}]}}), "nameserver ::1\noptions timeout:1 rotate\n"),
+            (
+                json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["::1"], "options":
+                [{"name": "timeout", "value": "1"}, {"name": "rotate"}]}}),
+                "nameserver ::1\noptions timeout:1 rotate\n",
+            ),
         ] {
             assert_eq!(resolv_conf(&pod(spec), &place(), machine), expected);
         }

@@ -137,13 +137,7 @@ pub fn pod_status(view: &PodView, previous: &Value, now: &str) -> Value {
 }
 
 /// One condition, which changed now unless `conditions` has it with the same status.
-pub fn condition(
-    kind: &str,
-    status: bool,
-    why: Option<(&str, &str)>,
-    conditions: Option<&Value>,
-    now: &str,
-) -> Value {
+pub fn condition(kind: &str, status: bool, why: Option<(&str, &str)>, conditions: Option<&Value>, now: &str) -> Value {
     let status = if status { "True" } else { "False" };
     let before = conditions.and_then(Value::as_array).into_iter().flatten().find(|c| c["type"] == kind);
     let kept = before.filter(|c| c["status"] == status).and_then(|c| c["lastTransitionTime"].as_str());
@@ -197,7 +191,10 @@ fn container_status(container: &ContainerView) -> Value {
         status.insert("containerID".into(), json!(id));
     }
     status.insert("state".into(), state);
-    status.insert("lastState".into(), container.last.as_ref().map_or(json!({}), |e| json!({"terminated": terminated(e)})));
+    status.insert(
+        "lastState".into(),
+        container.last.as_ref().map_or(json!({}), |e| json!({"terminated": terminated(e)})),
+    );
     status.insert("ready".into(), json!(container.ready));
     status.insert("started".into(), json!(matches!(container.state, State::Running { .. })));
     status.insert("restartCount".into(), json!(container.restarts));
