@@ -11,8 +11,13 @@ pub fn now() -> String {
 
 /// Now, to the microsecond, as `metav1.MicroTime` is written: `2026-11-21T01:09:28.000000Z`.
 pub fn now_micro() -> String {
+    format_micros(OffsetDateTime::now_utc())
+}
+
+/// `time` as `metav1.MicroTime` is written (UTC, to the microsecond).
+pub fn format_micros(time: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-    OffsetDateTime::now_utc().format(&format).unwrap_or_default()
+    time.to_offset(time::UtcOffset::UTC).format(&format).unwrap_or_default()
 }
 
 /// `time` as `metav1.Time` is written (UTC, to the second).

@@ -22,6 +22,7 @@ pub mod exec;
 mod http;
 pub mod object;
 pub mod patch;
+mod protobuf;
 pub mod resources;
 mod rest;
 pub mod schema;

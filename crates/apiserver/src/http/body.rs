@@ -32,15 +32,16 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
     }
 }
 
-/// Decodes a JSON or YAML object, as the content type says (JSON when it says nothing).
+/// Decodes an object, as the content type says (JSON when it says nothing).
 ///
 /// # Errors
-/// 415 for protobuf and other types, 400 for what is no object.
+/// 415 for other types than JSON, YAML and the protobuf of a built-in kind, 400 for what is no object.
 pub(crate) fn decode(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> {
     let value = match content_type(headers) {
         "" | "application/json" | "text/json" => json(bytes)?,
         "application/yaml" | "text/yaml" | "application/x-yaml" => yaml(bytes)?,
-        _ => return Err(Status::unsupported_media_type(&["application/json", "application/yaml"])),
+        "application/vnd.kubernetes.protobuf" => crate::protobuf::decode(bytes).ok_or_else(unsupported)?,
+        _ => return Err(unsupported()),
     };
     match value {
         Value::Object(_) => Ok(value),
@@ -65,6 +66,10 @@ pub(crate) fn patch_kind(headers: &HeaderMap, bytes: &[u8]) -> Result<(PatchKind
             "application/apply-patch+yaml",
         ])),
     }
+}
+
+fn unsupported() -> Status {
+    Status::unsupported_media_type(&["application/json", "application/yaml"])
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
