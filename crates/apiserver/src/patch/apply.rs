@@ -90,9 +90,10 @@ pub fn track_update(
         return;
     }
 
-    let mut base = live.cloned().unwrap_or_else(|| schema.empty().clone());
+    let mut base = live.cloned().unwrap_or_else(|| json!({}));
     managers::take(&mut base);
-    let comparison = Comparison::between(schema, schema.root(), &base, new)
+    let (base, filled) = (with_structs(base, schema.empty()), with_structs(new.clone(), schema.empty()));
+    let comparison = Comparison::between(schema, schema.root(), &base, &filled)
         .filter(|set| strip(writable(set, schema, subresource)));
     let changed = comparison.changed();
     for other in &mut managers.0 {
@@ -118,6 +119,18 @@ pub fn track_update(
     }
     managers.cap();
     managers.write(new);
+}
+
+/// The object with the structs that are always there, as in Kubernetes' own types.
+fn with_structs(mut object: Value, structs: &Value) -> Value {
+    if let (Value::Object(object), Value::Object(structs)) = (&mut object, structs) {
+        for (name, inner) in structs {
+            let value =
+                object.shift_remove(name).unwrap_or_else(|| if inner.is_object() { json!({}) } else { Value::Null });
+            object.insert(name.clone(), with_structs(value, inner));
+        }
+    }
+    object
 }
 
 fn check(applied: &Value, schema: &dyn MergeSchema, opts: &ApplyOptions) -> Result<(), Status> {
@@ -217,9 +230,9 @@ impl Apply<'_> {
         }
 
         self.sync_last_applied(&mut new);
-        let same_fields = previous.as_ref().is_some_and(|previous| {
-            previous.fields == entry.fields && previous.api_version == entry.api_version
-        });
+        let same_fields = previous
+            .as_ref()
+            .is_some_and(|previous| previous.fields == entry.fields && previous.api_version == entry.api_version);
         if let Some(previous) = previous
             && same_fields
             && new == base
@@ -233,7 +246,9 @@ impl Apply<'_> {
     }
 
     fn before_first_apply(&self, base: &Value) -> Manager {
-        let comparison = Comparison::between(self.schema, self.schema.root(), self.schema.empty(), base);
+        let structs = self.schema.empty();
+        let base = with_structs(base.clone(), structs);
+        let comparison = Comparison::between(self.schema, self.schema.root(), &with_structs(json!({}), structs), &base);
         Manager {
             name: BEFORE_FIRST_APPLY.to_owned(),
             operation: Operation::Update,
@@ -271,7 +286,8 @@ impl Apply<'_> {
     /// applied configuration set, and is still so, is no conflict.
     fn beyond_last_applied(&self, live: Option<&Value>, conflicts: Vec<Conflict>) -> Vec<Conflict> {
         let Some(own) = live.and_then(|live| self.last_applied_fields(live)) else { return conflicts };
-        let rest = conflicts.into_iter().map(|conflict| Conflict { fields: conflict.fields.difference(&own), ..conflict });
+        let rest =
+            conflicts.into_iter().map(|conflict| Conflict { fields: conflict.fields.difference(&own), ..conflict });
         rest.filter(|conflict| !conflict.fields.is_empty()).collect()
     }
 

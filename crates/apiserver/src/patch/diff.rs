@@ -59,7 +59,9 @@ fn compare(schema: &dyn MergeSchema, ty: TypeId, old: Option<&Value>, new: Optio
     let mut comparison = match shape(schema, ty, old, new) {
         Shape::Leaf => return Comparison::leaf(old, new),
         Shape::Map => compare_maps(schema, ty, old.and_then(Value::as_object), new.and_then(Value::as_object)),
-        Shape::List(kind) => compare_lists(schema, ty, kind, old.and_then(Value::as_array), new.and_then(Value::as_array)),
+        Shape::List(kind) => {
+            compare_lists(schema, ty, kind, old.and_then(Value::as_array), new.and_then(Value::as_array))
+        }
     };
     if old.is_none() {
         comparison.added.insert_here();

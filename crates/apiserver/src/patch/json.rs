@@ -15,10 +15,8 @@ pub fn json(doc: &Value, patch: &Value) -> Result<Value, Status> {
     let operations: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     if operations.0.len() > MAX_OPERATIONS {
-        let message = format!(
-            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
-            operations.0.len()
-        );
+        let message =
+            format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}", operations.0.len());
         return Err(Status::new(413, "RequestEntityTooLarge", message));
     }
 

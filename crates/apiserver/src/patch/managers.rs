@@ -42,8 +42,13 @@ impl Managers {
     pub(super) fn write(mut self, object: &mut Value) {
         self.0.retain(|manager| !manager.fields.is_empty());
         self.0.sort_by(|a, b| {
-            (a.operation, &a.time, &a.name, &a.api_version, &a.subresource)
-                .cmp(&(b.operation, &b.time, &b.name, &b.api_version, &b.subresource))
+            (a.operation, &a.time, &a.name, &a.api_version, &a.subresource).cmp(&(
+                b.operation,
+                &b.time,
+                &b.name,
+                &b.api_version,
+                &b.subresource,
+            ))
         });
         let entries: Vec<Value> = self.0.iter().map(Manager::to_value).collect();
         let Some(metadata) = metadata_mut(object) else { return };
@@ -153,16 +158,8 @@ pub(super) fn is_reset(object: &Value) -> bool {
 
 /// The fields of every object that belong to the server or to nobody.
 pub(super) fn strip(fields: FieldSet) -> FieldSet {
-    const METADATA: [&str; 8] = [
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "selfLink",
-        "uid",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-    ];
+    const METADATA: [&str; 8] =
+        ["name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion"];
     let fields = fields.without(&["apiVersion"]).without(&["kind"]);
     let fields = METADATA.iter().fold(fields, |fields, name| fields.without(&["metadata", name]));
     fields.without_member(&["metadata"])

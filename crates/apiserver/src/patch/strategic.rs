@@ -91,9 +91,7 @@ impl Merger<'_> {
             return Ok(());
         };
         *slot = match (slot.take(), patch) {
-            (Value::Object(live), Value::Object(patch)) if !rule.replace => {
-                Value::Object(self.map(live, patch, ty)?)
-            }
+            (Value::Object(live), Value::Object(patch)) if !rule.replace => Value::Object(self.map(live, patch, ty)?),
             (Value::Array(live), Value::Array(patch)) if rule.merge => {
                 let merged = self.list(live.clone(), patch, rule, ty)?;
                 let merged = match order {
@@ -193,7 +191,8 @@ fn ordered(items: Vec<Value>, order: &[Value], live: &[Value], rule: PatchRule<'
         Some(key) => item.get(key).cloned(),
         None => Some(item.clone()),
     };
-    let order: Vec<Value> = order.iter().filter_map(|entry| if entry.is_object() { id(entry) } else { Some(entry.clone()) }).collect();
+    let order: Vec<Value> =
+        order.iter().filter_map(|entry| if entry.is_object() { id(entry) } else { Some(entry.clone()) }).collect();
     let live: Vec<Option<Value>> = live.iter().map(id).collect();
     let in_order = |item: &Value| id(item).and_then(|key| order.iter().position(|other| *other == key));
     let in_live = |item: &Value| {
@@ -201,7 +200,8 @@ fn ordered(items: Vec<Value>, order: &[Value], live: &[Value], rule: PatchRule<'
         live.iter().position(|other| *other == key)
     };
 
-    let (mut named, mut others): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|item| in_order(item).is_some());
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        items.into_iter().partition(|item| in_order(item).is_some());
     named.sort_by_key(|item| in_order(item));
     others.sort_by_key(|item| in_live(item));
 

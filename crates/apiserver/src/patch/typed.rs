@@ -84,7 +84,8 @@ pub(super) fn remove(schema: &dyn MergeSchema, ty: TypeId, value: &Value, remove
             let mut kept = Map::new();
             for (name, below) in map {
                 let element = PathElement::Field(name.clone());
-                if let Some(left) = self_or_less(schema, field_type(schema, ty, name).0, below, remove.below(&element)) {
+                if let Some(left) = self_or_less(schema, field_type(schema, ty, name).0, below, remove.below(&element))
+                {
                     kept.insert(name.clone(), left);
                 }
             }
@@ -133,11 +134,13 @@ pub(super) fn merge(schema: &dyn MergeSchema, ty: TypeId, live: Option<&Value>, 
         (Some(Value::Array(live)), Value::Array(applied)) if schema.list(ty) != ListKind::Atomic => {
             Value::Array(merge_items(schema, ty, live, applied))
         }
-        (Some(live @ (Value::Object(_) | Value::Array(_))), Value::Null) if is_granular(schema, ty, live) => live.clone(),
+        (Some(live @ (Value::Object(_) | Value::Array(_))), Value::Null) if is_granular(schema, ty, live) => {
+            live.clone()
+        }
         (None, Value::Object(applied)) if schema.map(ty) == MapKind::Granular => {
-            let items = applied.iter().map(|(name, value)| {
-                (name.clone(), merge(schema, field_type(schema, ty, name).0, None, value))
-            });
+            let items = applied
+                .iter()
+                .map(|(name, value)| (name.clone(), merge(schema, field_type(schema, ty, name).0, None, value)));
             Value::Object(items.collect())
         }
         (_, applied) => applied.clone(),
@@ -204,7 +207,9 @@ fn misfit_at(schema: &dyn MergeSchema, ty: TypeId, value: &Value, path: &mut Str
                 path.push('.');
                 path.push_str(name);
                 let found = match schema.field(ty, name) {
-                    FieldType::Declared(below_ty) | FieldType::Entry(below_ty) => misfit_at(schema, below_ty, below, path),
+                    FieldType::Declared(below_ty) | FieldType::Entry(below_ty) => {
+                        misfit_at(schema, below_ty, below, path)
+                    }
                     FieldType::Undeclared => Some(format!("{path}: field not declared in schema")),
                 };
                 if found.is_some() {

@@ -31,7 +31,10 @@ const STRUCTS: &[(&str, &[(&str, &str)])] = &[
     ("ReplicaSetSpec", &[("template", "PodTemplateSpec")]),
     ("RoleBinding", &[("roleRef", "")]),
     ("ClusterRoleBinding", &[("roleRef", "")]),
-    ("CustomResourceDefinition", &[("spec", "CustomResourceDefinitionSpec"), ("status", "CustomResourceDefinitionStatus")]),
+    (
+        "CustomResourceDefinition",
+        &[("spec", "CustomResourceDefinitionSpec"), ("status", "CustomResourceDefinitionStatus")],
+    ),
     ("CustomResourceDefinitionSpec", &[("names", "")]),
     ("CustomResourceDefinitionStatus", &[("acceptedNames", "")]),
 ];

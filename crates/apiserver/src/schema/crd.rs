@@ -23,7 +23,8 @@ pub(super) struct CustomKind {
 /// The served versions of a CustomResourceDefinition, or what is wrong with it.
 pub(super) fn kinds(crd: &Value) -> Result<Vec<CustomKind>, Vec<FieldError>> {
     let text = |path: &[&str]| crate::object::str_at(crd, path).to_owned();
-    let (group, plural, kind) = (text(&["spec", "group"]), text(&["spec", "names", "plural"]), text(&["spec", "names", "kind"]));
+    let (group, plural, kind) =
+        (text(&["spec", "group"]), text(&["spec", "names", "plural"]), text(&["spec", "names", "kind"]));
     let mut errors = Vec::new();
     for (path, value) in [("spec.group", &group), ("spec.names.plural", &plural), ("spec.names.kind", &kind)] {
         if value.is_empty() {
@@ -120,7 +121,8 @@ fn check_structure(schema: &Value, path: &str, root: bool, errors: &mut Vec<Fiel
     let free = flag("x-kubernetes-int-or-string") || flag("x-kubernetes-preserve-unknown-fields");
     match map.get("type").and_then(Value::as_str) {
         None if !free || root => {
-            let detail = if root { "must not be empty at the root" } else { "must not be empty for specified object fields" };
+            let detail =
+                if root { "must not be empty at the root" } else { "must not be empty for specified object fields" };
             errors.push(FieldError::required(&format!("{path}.type"), detail));
         }
         Some(other) if root && other != "object" => {
@@ -142,7 +144,8 @@ fn check_structure(schema: &Value, path: &str, root: bool, errors: &mut Vec<Fiel
         errors.push(FieldError {
             path: format!("{path}.uniqueItems"),
             reason: "FieldValueForbidden",
-            message: "Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic".to_owned(),
+            message: "Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
+                .to_owned(),
         });
     }
     if map.get("x-kubernetes-list-type").and_then(Value::as_str) == Some("map")

@@ -132,7 +132,9 @@ fn text_error(format: Option<&str>, text: &str) -> Option<String> {
     }
     Some(match format {
         "byte" => "illegal base64 data at input byte 0".to_owned(),
-        "date-time" => format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""),
+        "date-time" => {
+            format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\"")
+        }
         _ => return None,
     })
 }

@@ -99,7 +99,8 @@ fn build() -> Map<String, Value> {
 }
 
 fn generate() -> Map<String, Value> {
-    let mut generator = SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/definitions".into()).into_generator();
+    let mut generator =
+        SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/definitions".into()).into_generator();
     macro_rules! add {
         ($($ty:ty),* $(,)?) => { $( generator.subschema_for::<$ty>(); )* };
     }

@@ -27,7 +27,6 @@ impl FieldError {
         Self::new(path, "FieldValueInvalid", format!("Invalid value: {value}: {detail}"))
     }
 
-    /// `field` is how the message names the field: its path, or nothing for the whole object.
     pub(crate) fn wrong_type(path: &str, wanted: &str, found: &str) -> Self {
         let message = format!("Invalid value: {found:?}: {path} in body must be of type {wanted}: {found:?}");
         Self::new(path, "FieldValueTypeInvalid", message)
@@ -49,6 +48,31 @@ impl FieldError {
 
     pub(crate) fn too_many(path: &str, found: usize, most: u64) -> Self {
         Self::new(path, "FieldValueTooMany", format!("Too many: {found}: must have at most {most} items"))
+    }
+
+    pub(crate) fn broken_rule(path: &str, reason: &'static str, kind: &str, message: &str) -> Self {
+        let message = match reason {
+            "FieldValueForbidden" => format!("Forbidden: {message}"),
+            "FieldValueRequired" => format!("Required value: {message}"),
+            "FieldValueDuplicate" => format!("Duplicate value: {kind:?}"),
+            _ => format!("Invalid value: {kind:?}: {message}"),
+        };
+        Self::new(path, reason, message)
+    }
+
+    /// Whether the object is so wrong that rules on it make no sense.
+    pub(crate) fn blocks_rules(&self) -> bool {
+        matches!(
+            self.reason,
+            "FieldValueRequired" | "FieldValueTooLong" | "FieldValueTooMany" | "FieldValueTypeInvalid"
+        )
+    }
+
+    /// Says that rules were not checked, for such an object.
+    pub(crate) fn rules_skipped() -> Self {
+        let detail = "some validation rules were not checked because the object was invalid; \
+                      correct the existing errors to complete validation";
+        Self::invalid("<nil>", &Value::from("null"), detail)
     }
 
     fn new(path: &str, reason: &'static str, message: String) -> Self {

@@ -65,7 +65,8 @@ fn is_date(text: &str) -> bool {
 
 fn is_duration(text: &str) -> bool {
     static DURATION: OnceLock<Option<Regex>> = OnceLock::new();
-    let pattern = r"^[+-]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*$";
+    let pattern =
+        r"^[+-]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*$";
     matches(&DURATION, pattern, text)
 }
 

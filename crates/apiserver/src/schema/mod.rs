@@ -2,6 +2,7 @@
 //! validation, defaults, pruning, how patches merge, and OpenAPI.
 
 mod builtin;
+mod cel;
 mod compiled;
 mod crd;
 mod decode;
@@ -16,6 +17,7 @@ mod openapi;
 mod prune;
 mod registry;
 mod required;
+mod rules;
 mod validate;
 
 pub use error::FieldError;

@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::cel::Rule;
 use super::merge::ListKey;
 use super::merge::TypeId;
 
@@ -66,6 +67,7 @@ pub(crate) struct Node {
     pub(crate) format: Option<String>,
     pub(crate) default: Option<Value>,
     pub(crate) checks: Option<Box<Checks>>,
+    pub(crate) rules: Vec<Rule>,
     /// The definition this node is, such as `io.k8s.api.core.v1.PodSpec`.
     pub(crate) definition: Option<String>,
 }
@@ -108,6 +110,11 @@ impl Arena {
     /// The node of a type; none for [`TypeId::UNKNOWN`].
     pub(crate) fn get(&self, ty: TypeId) -> Option<&Node> {
         self.nodes.get(ty.0 as usize)
+    }
+
+    /// Whether there is any rule.
+    pub(crate) fn has_rules(&self) -> bool {
+        self.nodes.iter().any(|node| !node.rules.is_empty())
     }
 }
 
@@ -213,10 +220,15 @@ impl<'a> Compiler<'a> {
             self.embed(&mut node);
         }
         // An object that says nothing of its fields has whatever fields, as RawExtension and FieldsV1 do.
-        if node.kind == Kind::Object && node.fields.is_empty() && node.additional == Additional::None && !self.structural {
+        if node.kind == Kind::Object
+            && node.fields.is_empty()
+            && node.additional == Additional::None
+            && !self.structural
+        {
             node.preserve_unknown = true;
         }
         node.checks = self.checks(schema, path).map(Box::new);
+        node.rules = self.rules(schema, path);
         node
     }
 
@@ -253,7 +265,8 @@ impl<'a> Compiler<'a> {
         let pattern = text(schema, "pattern").and_then(|pattern| match Regex::new(pattern) {
             Ok(regex) => Some((pattern.to_owned(), regex)),
             Err(error) => {
-                let message = format!("Invalid value: {pattern:?}: must be a valid regular expression, but isn't: {error}");
+                let message =
+                    format!("Invalid value: {pattern:?}: must be a valid regular expression, but isn't: {error}");
                 self.flaws.push(Flaw { path: format!("{path}.pattern"), message });
                 None
             }
@@ -283,6 +296,21 @@ impl<'a> Compiler<'a> {
         };
         checks.is_something().then_some(checks)
     }
+
+    fn rules(&mut self, schema: &Value, path: &str) -> Vec<Rule> {
+        let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
+        let mut compiled = Vec::new();
+        for (index, rule) in rules.enumerate() {
+            match Rule::compile(rule) {
+                Ok(rule) => compiled.push(rule),
+                Err(message) => {
+                    let path = format!("{path}.x-kubernetes-validations[{index}].rule");
+                    self.flaws.push(Flaw { path, message });
+                }
+            }
+        }
+        compiled
+    }
 }
 
 impl Node {
@@ -302,6 +330,7 @@ impl Node {
             format: None,
             default: None,
             checks: None,
+            rules: Vec::new(),
             definition: None,
         }
     }
@@ -328,9 +357,16 @@ impl Checks {
             || self.unique_items
             || self.not.is_some()
             || !(self.all_of.is_empty() && self.any_of.is_empty() && self.one_of.is_empty())
-            || [self.min_length, self.max_length, self.min_items, self.max_items, self.min_properties, self.max_properties]
-                .iter()
-                .any(Option::is_some)
+            || [
+                self.min_length,
+                self.max_length,
+                self.min_items,
+                self.max_items,
+                self.min_properties,
+                self.max_properties,
+            ]
+            .iter()
+            .any(Option::is_some)
     }
 }
 

@@ -12,7 +12,7 @@ use super::error::FieldError;
 use super::kinds::ServedKind;
 use super::merge::{MergeSchema, Schemaless};
 use super::openapi::Documents;
-use super::{decode, defaults, prune, required, validate};
+use super::{decode, defaults, prune, required, rules, validate};
 
 /// The kinds that are served: the built-in ones and those of CustomResourceDefinitions.
 #[derive(Default)]
@@ -66,10 +66,25 @@ impl Registry {
         }
     }
 
-    /// Everything that is wrong with an object, beyond what [`Registry::decode_error`] says.
+    /// Everything that is wrong with a new object, beyond what [`Registry::decode_error`] says.
     pub fn validate(&self, gvk: (&str, &str, &str), obj: &Value) -> Vec<FieldError> {
+        self.validate_update(gvk, obj, None)
+    }
+
+    /// Everything that is wrong with an object; with `old`, the object before an update, also what rules on changes
+    /// say against it.
+    pub fn validate_update(&self, gvk: (&str, &str, &str), obj: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let Some(schema) = self.schema(gvk) else { return Vec::new() };
-        if schema.builtin { required::missing(gvk, obj) } else { validate::validate(&schema, obj) }
+        if schema.builtin {
+            return required::missing(gvk, obj);
+        }
+        let mut errors = validate::validate(&schema, obj);
+        if !errors.iter().any(FieldError::blocks_rules) {
+            errors.extend(rules::broken(&schema, obj, old));
+        } else if schema.arena.has_rules() {
+            errors.push(FieldError::rules_skipped());
+        }
+        errors
     }
 
     /// Why an object of a built-in kind cannot be decoded, as kube-apiserver says it (400): the first value of a

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -85,7 +86,9 @@ fn a_custom_resource_is_validated_in_the_real_servers_words() {
     assert_eq!(errors(json!({"publicKey": KEY})), ["spec.allowedIPs: Required value"]);
     assert_eq!(
         errors(json!({"allowedIPs": [7], "publicKey": KEY})),
-        ["spec.allowedIPs[0]: Invalid value: \"integer\": spec.allowedIPs[0] in body must be of type string: \"integer\""]
+        [
+            "spec.allowedIPs[0]: Invalid value: \"integer\": spec.allowedIPs[0] in body must be of type string: \"integer\""
+        ]
     );
     assert_eq!(
         errors(json!({"allowedIPs": [], "publicKey": "x"})),
@@ -99,7 +102,9 @@ fn a_custom_resource_is_validated_in_the_real_servers_words() {
         ["spec.allowedIPs[1]: Duplicate value: \"a\""]
     );
     assert_eq!(
-        errors(json!({"allowedIPs": ["a"], "publicKey": KEY, "endpoint": {"port": 70000, "proto": "SCTP", "dns": "x"}})),
+        errors(
+            json!({"allowedIPs": ["a"], "publicKey": KEY, "endpoint": {"port": 70000, "proto": "SCTP", "dns": "x"}})
+        ),
         [
             "spec.endpoint.port: Invalid value: 70000: spec.endpoint.port in body should be less than or equal to 65535",
             "spec.endpoint.proto: Unsupported value: \"SCTP\": supported values: \"UDP\", \"TCP\"",
@@ -107,7 +112,9 @@ fn a_custom_resource_is_validated_in_the_real_servers_words() {
     );
     assert_eq!(
         errors(json!({"allowedIPs": ["a"], "publicKey": KEY, "endpoint": {"port": 7}})),
-        ["spec.endpoint: Invalid value: \"object\": spec.endpoint in body must validate one and only one schema (oneOf). Found none valid"]
+        [
+            "spec.endpoint: Invalid value: \"object\": spec.endpoint in body must validate one and only one schema (oneOf). Found none valid"
+        ]
     );
 }
 
@@ -149,7 +156,8 @@ fn built_in_kinds_get_their_defaults() {
 #[test]
 fn defaults_are_set_once() {
     let registry = Registry::builtin();
-    let spec = json!({"selector": {}, "template": {"metadata": {}, "spec": {"containers": [{"name": "c", "image": "i"}]}}});
+    let spec =
+        json!({"selector": {}, "template": {"metadata": {}, "spec": {"containers": [{"name": "c", "image": "i"}]}}});
     for kind in ["Deployment", "DaemonSet", "ReplicaSet"] {
         let mut once = json!({"spec": spec});
         registry.default_and_prune(("apps", "v1", kind), &mut once);
@@ -166,11 +174,15 @@ fn a_wrong_type_in_a_built_in_kind_is_the_decoders_error() {
     let cannot = "Deployment in version \"v1\" cannot be handled as a Deployment: ";
     assert_eq!(
         error(json!({"replicas": "3"})).unwrap(),
-        format!("{cannot}json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32")
+        format!(
+            "{cannot}json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+        )
     );
     assert_eq!(
         error(json!({"template": {"spec": {"containers": [{"image": 1}]}}})).unwrap(),
-        format!("{cannot}json: cannot unmarshal number into Go struct field Container.spec.template.spec.containers.image of type string")
+        format!(
+            "{cannot}json: cannot unmarshal number into Go struct field Container.spec.template.spec.containers.image of type string"
+        )
     );
     assert_eq!(
         error(json!({"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "x"}}}]}}})).unwrap(),
@@ -247,5 +259,93 @@ fn every_reference_of_the_documents_leads_somewhere() {
         let document = registry.openapi_v3(path).unwrap();
         check(&document, &document);
         assert!(entry["serverRelativeURL"].as_str().unwrap().starts_with(&format!("/openapi/v3/{path}?hash=")));
+    }
+}
+
+#[test]
+fn rules_are_checked_with_the_schema() {
+    let mut crd = peer_crd();
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    crd.pointer_mut(spec).unwrap()["x-kubernetes-validations"] = json!([
+        {"rule": "self.allowedIPs.all(c, isCIDR(c))", "message": "allowedIPs must be CIDRs", "fieldPath": ".allowedIPs"},
+        {"rule": "self.publicKey == oldSelf.publicKey", "message": "a peer is its key"},
+    ]);
+    let mut registry = Registry::builtin();
+    registry.add_crd(&crd).unwrap();
+    let errors = |new: Value, old: Option<Value>| -> Vec<String> {
+        registry.validate_update(PEER, &peer(new), old.map(peer).as_ref()).iter().map(ToString::to_string).collect()
+    };
+    let good = json!({"allowedIPs": ["10.0.0.0/8"], "publicKey": KEY});
+    assert!(errors(good.clone(), Some(good.clone())).is_empty());
+    assert_eq!(
+        errors(json!({"allowedIPs": ["10.0.0.0"], "publicKey": KEY}), None),
+        ["spec.allowedIPs: Invalid value: \"object\": allowedIPs must be CIDRs"]
+    );
+    let mut other = good.clone();
+    other["publicKey"] = json!(KEY.replace('G', "H"));
+    assert_eq!(errors(other, Some(good)), ["spec: Invalid value: \"object\": a peer is its key"]);
+    assert_eq!(errors(json!({}), None).len(), 3);
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[a-z0-9./:]{0,8}".prop_map(Value::from),
+    ];
+    let name = prop_oneof![
+        "[a-z]{1,3}",
+        prop::sample::select(vec![
+            "metadata",
+            "spec",
+            "status",
+            "containers",
+            "ports",
+            "template",
+            "allowedIPs",
+            "endpoint",
+            "labels",
+            "name",
+            "env",
+            "resources",
+            "limits"
+        ])
+        .prop_map(str::to_owned),
+    ];
+    leaf.prop_recursive(5, 40, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((name.clone(), inner), 0..5)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn nothing_makes_validation_panic(object in any_json()) {
+        let registry = registry();
+        for kind in registry.kinds() {
+            let gvk = (kind.group.as_str(), kind.version.as_str(), kind.kind.as_str());
+            let _ = registry.validate(gvk, &object);
+            let _ = registry.decode_error(gvk, &object);
+            let mut once = object.clone();
+            registry.default_and_prune(gvk, &mut once);
+            let mut twice = once.clone();
+            prop_assert!(registry.default_and_prune(gvk, &mut twice).is_empty());
+            prop_assert_eq!(once, twice);
+        }
+    }
+
+    #[test]
+    fn no_crd_makes_the_registry_panic(schema in any_json()) {
+        let mut crd = peer_crd();
+        *crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap() = schema;
+        let mut registry = Registry::builtin();
+        if registry.add_crd(&crd).is_ok() {
+            let _ = registry.openapi_v2_protobuf();
+        }
     }
 }

@@ -118,7 +118,9 @@ impl Walk<'_> {
             ItemsBy::Position => None,
             ItemsBy::Value => Some(item.clone()),
             ItemsBy::Keys(keys) => {
-                let keys = keys.iter().filter_map(|key| Some((key.name.clone(), item.get(&key.name).or(key.default.as_ref())?.clone())));
+                let keys = keys
+                    .iter()
+                    .filter_map(|key| Some((key.name.clone(), item.get(&key.name).or(key.default.as_ref())?.clone())));
                 Some(Value::Object(keys.collect()))
             }
         };
@@ -132,7 +134,8 @@ impl Walk<'_> {
     }
 
     fn checks(&mut self, checks: &Checks, value: &Value, path: &mut String) {
-        let mut wrong = |detail: String| self.errors.push(FieldError::invalid(path, value, format!("{path} in body {detail}")));
+        let mut wrong =
+            |detail: String| self.errors.push(FieldError::invalid(path, value, format!("{path} in body {detail}")));
         match value {
             Value::String(text) => {
                 let length = text.chars().count() as u64;
@@ -270,7 +273,8 @@ fn canonical(value: &Value) -> String {
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+/// The JSON type of a value, as schemas name it.
+pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",

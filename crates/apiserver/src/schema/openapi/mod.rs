@@ -21,7 +21,13 @@ pub(super) struct Documents {
     custom: Vec<(String, Value)>,
     v2: OnceLock<Arc<Value>>,
     v2_protobuf: OnceLock<Arc<[u8]>>,
-    v3: OnceLock<(Arc<Value>, BTreeMap<String, Arc<Value>>)>,
+    v3: OnceLock<V3>,
+}
+
+/// The documents of OpenAPI v3.
+struct V3 {
+    index: Arc<Value>,
+    by_path: BTreeMap<String, Arc<Value>>,
 }
 
 impl Documents {
@@ -39,14 +45,14 @@ impl Documents {
     }
 
     pub(super) fn v3_index(&self) -> Arc<Value> {
-        self.v3_documents().0.clone()
+        self.v3_documents().index.clone()
     }
 
     pub(super) fn v3(&self, path: &str) -> Option<Arc<Value>> {
-        self.v3_documents().1.get(path).cloned()
+        self.v3_documents().by_path.get(path).cloned()
     }
 
-    fn v3_documents(&self) -> &(Arc<Value>, BTreeMap<String, Arc<Value>>) {
+    fn v3_documents(&self) -> &V3 {
         self.v3.get_or_init(|| {
             let documents = v3::documents(&self.kinds, &self.definitions());
             let paths = documents.iter().map(|(path, document)| {
@@ -55,7 +61,8 @@ impl Documents {
                 (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}))
             });
             let index = json!({"paths": paths.collect::<Map<String, Value>>()});
-            (Arc::new(index), documents.into_iter().map(|(path, document)| (path, Arc::new(document))).collect())
+            let by_path = documents.into_iter().map(|(path, document)| (path, Arc::new(document))).collect();
+            V3 { index: Arc::new(index), by_path }
         })
     }
 

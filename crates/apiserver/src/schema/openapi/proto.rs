@@ -14,7 +14,9 @@ pub(super) fn encode(document: &Value) -> Vec<u8> {
     Document {
         swagger: text(document, "swagger"),
         info: document.get("info").map(|info| Info { title: text(info, "title"), version: text(info, "version") }),
-        paths: Some(Paths { path: named(document.get("paths"), |name, value| NamedPathItem { name, value: Some(path_item(value)) }) }),
+        paths: Some(Paths {
+            path: named(document.get("paths"), |name, value| NamedPathItem { name, value: Some(path_item(value)) }),
+        }),
         definitions: Some(Definitions { additional_properties: schemas(document.get("definitions")) }),
         security: items(document.get("security")).iter().map(security_requirement).collect(),
         security_definitions: document.get("securityDefinitions").map(security_definitions),
@@ -55,7 +57,7 @@ fn parameter(parameter: &Value) -> ParametersItem {
     let required = flag(parameter, "required");
     let kind = if place == "body" {
         let schema = parameter.get("schema").map(schema);
-        parameter::Kind::Body(BodyParameter { description, name, r#in: place, required, schema })
+        parameter::Kind::Body(Box::new(BodyParameter { description, name, r#in: place, required, schema }))
     } else {
         let simple =
             SimpleParameter { required, r#in: place.clone(), description, name, r#type: text(parameter, "type") };
@@ -152,8 +154,9 @@ fn security_definitions(definitions: &Value) -> SecurityDefinitions {
 }
 
 fn security_requirement(requirement: &Value) -> SecurityRequirement {
-    let array = |name: String, value: &Value| {
-        NamedStringArray { name, value: Some(StringArray { value: strings(Some(value)) }) }
+    let array = |name: String, value: &Value| NamedStringArray {
+        name,
+        value: Some(StringArray { value: strings(Some(value)) }),
     };
     SecurityRequirement { additional_properties: named(Some(requirement), array) }
 }

@@ -339,8 +339,8 @@ pub(super) mod parameters_item {
 pub(super) mod parameter {
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub(in super::super) enum Kind {
-        #[prost(message, tag = "1")]
-        Body(super::BodyParameter),
+        #[prost(message, boxed, tag = "1")]
+        Body(Box<super::BodyParameter>),
         #[prost(message, tag = "2")]
         NonBody(super::NonBodyParameter),
     }
