@@ -81,17 +81,23 @@ impl Cluster {
         Ok(Self { plan, number, state, _server: server, client, directory, urls, nodes: BTreeMap::new() })
     }
 
-    /// Registers what every cluster of the lab has: the Peer resource, and DNS if the plan says so.
+    /// Registers the Peer resource, which agents look for.
     ///
     /// # Errors
-    /// What the API server did not take.
-    pub async fn install(&self) -> anyhow::Result<()> {
+    /// The API server did not take it.
+    pub async fn install_peers(&self) -> anyhow::Result<()> {
         let params = PostParams::default();
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         definitions.create(&params, &kilo::crd()).await.context("the Peer resource was not taken")?;
-        if !self.plan.dns {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// Lets the cluster run its DNS.
+    ///
+    /// # Errors
+    /// What the API server did not take.
+    pub async fn install_dns(&self) -> anyhow::Result<()> {
+        let params = PostParams::default();
         let (deployment, service) = dns::objects(&self.plan, self.plan(), &self.state)?;
         let services: Api<Service> = Api::namespaced(self.client.clone(), "kube-system");
         services.create(&params, &service).await.context("the Service kube-dns was not taken")?;
@@ -191,9 +197,13 @@ impl Cluster {
         Ok(Place { pid, env: container.env.clone(), working_dir: container.working_dir.clone() })
     }
 
-    /// The agents, with their nodes' names.
-    pub fn agents(&self) -> Vec<(String, Agent)> {
-        self.nodes.iter().map(|(number, node)| (self.plan().node(*number).name(), node.agent.agent.clone())).collect()
+    /// The nodes that are not ready yet: their agents say so, or the API does not know them as ready.
+    pub async fn unready(&self) -> Vec<String> {
+        let looks = self.nodes.iter().map(|(number, node)| async move {
+            let ready = node.kubelet.is_ready() && node.agent.agent.is_ready().await;
+            (!ready).then(|| self.plan().node(*number).name())
+        });
+        futures::future::join_all(looks).await.into_iter().flatten().collect()
     }
 
     /// A namespace from which the cluster's Services can be reached.

@@ -31,7 +31,7 @@ pub const VERSION: &str = concat!("v1.34.0+tombolo-lab-", env!("CARGO_PKG_VERSIO
 /// How long a pod without a period of its own has to end.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// How often a node that is not ready is looked at.
-const UNREADY_PERIOD: Duration = Duration::from_millis(100);
+const UNREADY_PERIOD: Duration = Duration::from_millis(25);
 /// How long to wait before a watch that broke is begun anew.
 const WATCH_RETRY: Duration = Duration::from_millis(50);
 /// How often a ready node is.
@@ -86,6 +86,8 @@ pub struct Kubelet {
     pub directory: Arc<Directory>,
     /// Whether the node is cut off, so that it could not reach the API.
     cut: AtomicBool,
+    /// Whether the API knows the node as ready.
+    ready: AtomicBool,
 }
 
 /// A kubelet that runs.
@@ -101,7 +103,8 @@ impl Kubelet {
     /// # Errors
     /// The API server doesn't take the Node.
     pub async fn start(facts: Facts, client: Client, directory: Arc<Directory>) -> kube::Result<Running> {
-        let kubelet = Arc::new(Self { facts, client, directory, cut: AtomicBool::new(false) });
+        let kubelet =
+            Arc::new(Self { facts, client, directory, cut: AtomicBool::new(false), ready: AtomicBool::new(false) });
         kubelet.register().await?;
         let stop = CancellationToken::new();
         let heart = tokio::spawn(kubelet.clone().beat(stop.clone()));
@@ -145,7 +148,10 @@ impl Kubelet {
                 let now = self.readiness();
                 if written.as_ref() != Some(&now) {
                     match self.write_status(now.0, &now.1, &conditions).await {
-                        Ok(fresh) => (conditions, written) = (fresh, Some(now)),
+                        Ok(fresh) => {
+                            self.ready.store(now.0, Ordering::Relaxed);
+                            (conditions, written) = (fresh, Some(now));
+                        }
                         Err(error) => {
                             tracing::warn!(node = %self.facts.name, %error, "the node's status was not taken")
                         }
@@ -280,8 +286,9 @@ impl Kubelet {
         let metadata = &pod.metadata;
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let now = clock::now();
+        let name = format!("{}.{:016x}", metadata.name.clone().unwrap_or_default(), rand::random::<u64>());
         let event = json!({
-            "metadata": {"generateName": format!("{}.", metadata.name.clone().unwrap_or_default()), "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace},
             "involvedObject": {
                 "apiVersion": "v1", "kind": "Pod", "name": metadata.name, "namespace": namespace, "uid": metadata.uid,
             },
@@ -309,6 +316,11 @@ impl Running {
     /// Whether the node is cut off from now on: the kubelet then gives no sign of life.
     pub fn set_cut(&self, cut: bool) {
         self.kubelet.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// Whether the API knows the node as ready.
+    pub fn is_ready(&self) -> bool {
+        self.kubelet.ready.load(Ordering::Relaxed)
     }
 
     /// Ends the pods at once, and takes the node's readiness away.

@@ -14,7 +14,6 @@ use tokio::sync::RwLock;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
-use crate::cni::ConfList;
 use crate::control::{Answer, Request, Status};
 use crate::plan::Plan;
 use crate::state::StateDir;
@@ -76,7 +75,7 @@ async fn build(state: &StateDir) -> anyhow::Result<Lab> {
     let started = join_all(plan.all_clusters().map(|c| Cluster::start(&plan, c.number, state))).await;
     let mut clusters = started.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     tell(&News::Progress("networks and API servers are up".into()));
-    for installed in join_all(clusters.iter().map(Cluster::install)).await {
+    for installed in join_all(clusters.iter().map(Cluster::install_peers)).await {
         installed?;
     }
     let nodes = plan.nodes;
@@ -86,8 +85,12 @@ async fn build(state: &StateDir) -> anyhow::Result<Lab> {
     }
     tell(&News::Progress(format!("{} nodes are up", usize::from(nodes) * clusters.len())));
     wait_for_agents(&clusters, state).await?;
-    tell(&News::Progress("agents are ready".into()));
+    tell(&News::Progress("agents and nodes are ready".into()));
     if plan.dns {
+        // Not before, so that its pods are spread over all nodes.
+        for installed in join_all(clusters.iter().map(Cluster::install_dns)).await {
+            installed?;
+        }
         wait_for_dns(&clusters, state).await?;
         tell(&News::Progress("DNS answers".into()));
     }
@@ -101,21 +104,18 @@ async fn add_nodes(cluster: &mut Cluster, nodes: u8) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until every agent says that it is ready and has written the CNI configuration.
+/// Waits until every agent says that it is ready and every node is, which takes the agent's CNI configuration.
 async fn wait_for_agents(clusters: &[Cluster], state: &StateDir) -> anyhow::Result<()> {
-    let agents: Vec<_> = clusters.iter().flat_map(Cluster::agents).collect();
-    let unready = || async {
-        let looks = agents.iter().map(|(name, agent)| async move {
-            let ready = ConfList::load(&state.node(name).cni_conf()).is_ok() && agent.is_ready().await;
-            (!ready).then(|| name.clone())
-        });
-        join_all(looks).await.into_iter().flatten().collect::<Vec<_>>()
-    };
+    let unready = || async { join_all(clusters.iter().map(Cluster::unready)).await.concat() };
     let Err(unready) = wait_until("the agents of", unready).await else { return Ok(()) };
-    let log = state.node(&unready[0]).agent_log();
-    bail!(
+    Err(not_ready(&unready, state))
+}
+
+fn not_ready(nodes: &[String], state: &StateDir) -> anyhow::Error {
+    let log = nodes.first().map(|name| state.node(name).agent_log()).unwrap_or_default();
+    anyhow!(
         "the agents of {} are not ready after {} s (/readyz, and a CNI configuration); the end of {}:\n{}",
-        unready.join(", "),
+        nodes.join(", "),
         PATIENCE.as_secs(),
         log.display(),
         tail(&log)
@@ -224,7 +224,9 @@ impl Lab {
                 let number = cluster.next_node()?;
                 cluster.add_node(number).await?;
                 let name = cluster.plan().node(number).name();
-                self.wait_for_node(&cluster, &name).await?;
+                let unready = || async { cluster.unready().await.into_iter().filter(|node| *node == name).collect() };
+                let state = StateDir::new(&self.plan.name);
+                wait_until("the agent of", unready).await.map_err(|nodes| not_ready(&nodes, &state))?;
                 Ok(json!(name))
             }
             Request::RemoveNode { cluster, node } => {
@@ -244,18 +246,6 @@ impl Lab {
                 Ok(serde_json::to_value(place)?)
             }
         }
-    }
-
-    async fn wait_for_node(&self, cluster: &Cluster, name: &str) -> anyhow::Result<()> {
-        let state = StateDir::new(&self.plan.name);
-        let agents = cluster.agents();
-        let Some((_, agent)) = agents.iter().find(|(node, _)| node == name) else { return Ok(()) };
-        let unready = || async {
-            let ready = ConfList::load(&state.node(name).cni_conf()).is_ok() && agent.is_ready().await;
-            if ready { Vec::new() } else { vec![name.to_owned()] }
-        };
-        let waited = wait_until("the agent of", unready).await;
-        waited.map_err(|_| anyhow!("the agent of {name} is not ready; its log ends:\n{}", tail(&agent.log)))
     }
 
     async fn status(&self) -> anyhow::Result<Value> {

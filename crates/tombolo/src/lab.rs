@@ -1,5 +1,6 @@
 //! `tombolo lab`: whole clusters in network namespaces on one machine.
 
+use std::io::{ErrorKind, Write};
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -13,7 +14,7 @@ use tombolo_lab::{Family, Plan, Underlay, plan, report, requirements, supervisor
 
 /// Clusters to try it all on, without a cluster.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Lab,
 }
@@ -184,21 +185,17 @@ enum AgentWish {
 }
 
 /// Runs the subcommand. `exec` and `node` end the process with the exit code of what they ran.
-pub async fn run(args: Args) -> Result<()> {
+pub(crate) async fn run(args: Args) -> Result<()> {
     match args.command {
         Lab::Up(up) => bring_up(up).await,
         Lab::Status { lab, output } => show(&lab.name, output),
-        Lab::List => {
-            list();
-            Ok(())
-        }
+        Lab::List => list(),
         Lab::Kubeconfig { lab, raw, cluster } => kubeconfig(&lab.name, &cluster, raw),
         Lab::Exec { lab, container, pod, words } => exec(&lab.name, &pod, container, &words),
         Lab::Node { lab, node, words } => on_node(&lab.name, &node, &words),
         Lab::AddNode { lab, cluster } => {
             let cluster = parse_cluster(&cluster)?;
-            println!("{}", ask::<String>(&lab.name, &Request::AddNode { cluster })?);
-            Ok(())
+            say(&format!("{}\n", ask::<String>(&lab.name, &Request::AddNode { cluster })?))
         }
         Lab::RemoveNode(which) => request(&which, |cluster, node| Request::RemoveNode { cluster, node }),
         Lab::Cut(which) => request(&which, |cluster, node| Request::Cut { cluster, node, cut: true }),
@@ -212,7 +209,10 @@ pub async fn run(args: Args) -> Result<()> {
             request(&node, |cluster, node| Request::Agent { cluster, node, wish })
         }
         Lab::Down { lab } => down(&lab.name),
-        Lab::Supervise { name } => supervisor::supervise(&name).await,
+        Lab::Supervise { name } => {
+            crate::log::start("info", false)?;
+            supervisor::supervise(&name).await
+        }
         Lab::Web { port } => web::serve(port).await.with_context(|| format!("cannot serve on port {port}")),
     }
 }
@@ -244,24 +244,23 @@ async fn bring_up(up: Up) -> Result<()> {
     let started = std::time::Instant::now();
     tombolo_lab::up(&plan, &program, |step| eprintln!("{:5.1} s  {step}", started.elapsed().as_secs_f32())).await?;
     let status: Status = ask(&plan.name, &Request::Status)?;
-    print!("{}\n{}", report::status(&status), report::guide(&status));
-    Ok(())
+    say(&format!("{}\n{}", report::status(&status), report::guide(&status)))
 }
 
 fn show(name: &str, output: Output) -> Result<()> {
     match output {
-        Output::Text => print!("{}", report::status(&ask(name, &Request::Status)?)),
-        Output::Json => println!("{:#}", ask::<Value>(name, &Request::Status)?),
+        Output::Text => say(&report::status(&ask(name, &Request::Status)?)),
+        Output::Json => say(&format!("{:#}\n", ask::<Value>(name, &Request::Status)?)),
     }
-    Ok(())
 }
 
-fn list() {
-    for name in labs() {
+fn list() -> Result<()> {
+    let line = |name: String| {
         let text = std::fs::read(StateDir::new(&name).supervisor()).unwrap_or_default();
         let alive = serde_json::from_slice::<Process>(&text).is_ok_and(|process| process.is_alive());
-        println!("{name}\t{}", if alive { "running" } else { "dead" });
-    }
+        format!("{name}\t{}\n", if alive { "running" } else { "dead" })
+    };
+    say(&labs().into_iter().map(line).collect::<String>())
 }
 
 fn kubeconfig(name: &str, cluster: &str, raw: bool) -> Result<()> {
@@ -272,12 +271,10 @@ fn kubeconfig(name: &str, cluster: &str, raw: bool) -> Result<()> {
         bail!("the lab {name} has no cluster{number}: it has {}", plan.clusters);
     }
     let path = state.kubeconfig(&plan.cluster(number).name());
-    if raw {
-        print!("{}", std::fs::read_to_string(&path).with_context(|| path.display().to_string())?);
-    } else {
-        println!("{}", path.display());
+    if !raw {
+        return say(&format!("{}\n", path.display()));
     }
-    Ok(())
+    say(&std::fs::read_to_string(&path).with_context(|| path.display().to_string())?)
 }
 
 fn exec(name: &str, pod: &str, container: Option<String>, words: &[String]) -> Result<()> {
@@ -333,6 +330,14 @@ fn request(which: &OneNode, make: impl Fn(u8, u8) -> Request) -> Result<()> {
     let (cluster, node) = parse_node(&which.node)?;
     ask::<Value>(&which.lab.name, &make(cluster, node))?;
     Ok(())
+}
+
+/// Writes to standard output. A reader that has seen enough (`head`) is no failure.
+fn say(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
+        _ => Ok(()),
+    }
 }
 
 fn parse_cluster(text: &str) -> Result<u8> {
