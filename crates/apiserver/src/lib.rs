@@ -34,8 +34,8 @@ pub mod store;
 mod strategy;
 pub mod tables;
 
-pub use rest::User;
 pub use resources::{Gvk, Gvr, Resource, Resources};
+pub use rest::User;
 pub use server::{ApiServer, Builder, Error};
 pub use status::Status;
 pub use store::Store;

@@ -177,7 +177,11 @@ impl Services {
             match families.get(i) {
                 Some(known) if *known != family => {
                     let detail = format!("expected an {known} value as indicated by `spec.ipFamilies[{i}]`");
-                    return Err(vec![Cause::invalid(format!("spec.clusterIPs[{i}]"), &address.as_str().into(), detail)]);
+                    return Err(vec![Cause::invalid(
+                        format!("spec.clusterIPs[{i}]"),
+                        &address.as_str().into(),
+                        detail,
+                    )]);
                 }
                 Some(_) => {}
                 None if served.contains(&family) => families.push(family),
@@ -317,8 +321,8 @@ fn free(taken: &Taken, cidr: &IpNet) -> Option<IpAddr> {
 
 fn claim_ports(taken: &mut Taken, service: &mut Value, owner: &Owner, claim: &mut Claim) -> Result<(), Vec<Cause>> {
     let kind = service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
-    let allocate = kind == "NodePort"
-        || kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != false;
+    let allocate =
+        kind == "NodePort" || kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != false;
     if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
             if let Some(port) = port.as_object_mut() {
@@ -345,7 +349,8 @@ fn claim_ports(taken: &mut Taken, service: &mut Value, owner: &Owner, claim: &mu
             node_port
         } else if allocate {
             // The same port in two protocols has the same node port.
-            let twin = given.get(&number).map(|(p, _)| *p).filter(|p| !taken.ports.contains_key(&(*p, protocol.clone())));
+            let twin =
+                given.get(&number).map(|(p, _)| *p).filter(|p| !taken.ports.contains_key(&(*p, protocol.clone())));
             let Some(node_port) = twin.or_else(|| free_port(taken)) else {
                 let cause = Cause::new("InternalError", format!("spec.ports[{i}].nodePort"), "range is full");
                 return Err(vec![cause]);
@@ -366,7 +371,8 @@ fn claim_ports(taken: &mut Taken, service: &mut Value, owner: &Owner, claim: &mu
 
 /// A node port that is free in every protocol.
 fn free_port(taken: &Taken) -> Option<u16> {
-    let is_free = |port: &u16| ["TCP", "UDP", "SCTP"].iter().all(|p| !taken.ports.contains_key(&(*port, (*p).to_owned())));
+    let is_free =
+        |port: &u16| ["TCP", "UDP", "SCTP"].iter().all(|p| !taken.ports.contains_key(&(*port, (*p).to_owned())));
     let mut rng = rand::rng();
     let random = (0..16).map(|_| rng.random_range(NODE_PORTS)).find(|port| is_free(port));
     random.or_else(|| NODE_PORTS.into_iter().find(is_free))

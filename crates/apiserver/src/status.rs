@@ -83,7 +83,8 @@ impl Status {
 
     /// 404 for a path that nothing serves.
     pub fn no_such_path() -> Self {
-        Status::new(404, "NotFound", "the server could not find the requested resource").with_details(Details::default())
+        Status::new(404, "NotFound", "the server could not find the requested resource")
+            .with_details(Details::default())
     }
 
     /// 409: `pods "x" already exists`.
@@ -161,7 +162,8 @@ impl Status {
     /// 415, with the content types that are read.
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         let list = accepted.join(", ");
-        let message = format!("the body of the request was in an unknown format - accepted media types include: {list}");
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {list}");
         Status::new(415, "UnsupportedMediaType", message)
     }
 

@@ -141,7 +141,10 @@ async fn finalizers_hold_and_owners_take_along() {
     let owner = api.create(&PostParams::default(), &owner).await.unwrap();
     let mut child = config_map("child", "1");
     child.metadata.owner_references = Some(vec![
-        serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid})).unwrap(),
+        serde_json::from_value(
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid}),
+        )
+        .unwrap(),
     ]);
     api.create(&PostParams::default(), &child).await.unwrap();
     api.delete("owner", &DeleteParams::default()).await.unwrap();
@@ -167,7 +170,8 @@ async fn what_was_answered_survives_a_restart() {
     let made = api.create(&PostParams::default(), &config_map("a", "1")).await.unwrap();
     let (ca, token) = (served.server.ca_pem(), served.server.token().to_owned());
     let services: Api<Service> = Api::default_namespaced(served.client.clone());
-    let service = serde_json::from_value(json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})).unwrap();
+    let service =
+        serde_json::from_value(json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})).unwrap();
     let service = services.create(&PostParams::default(), &service).await.unwrap();
     let address = service.spec.unwrap().cluster_ip.unwrap();
     let store = served.server.store().clone();

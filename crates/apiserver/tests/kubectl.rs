@@ -184,7 +184,8 @@ async fn objects_are_made_changed_and_deleted() {
         assert_eq!(cluster.ok("label configmap a tier=low").await, "configmap/a labeled");
         assert_eq!(cluster.ok("get configmaps -l tier=low -o name").await, "configmap/a");
         assert_eq!(cluster.ok("get configmaps -l tier!=low -o name").await, "configmap/kube-root-ca.crt");
-        let patch = ["patch", "configmap", "a", "--type=json", "-p", r#"[{"op":"add","path":"/data/two","value":"2"}]"#];
+        let patch =
+            ["patch", "configmap", "a", "--type=json", "-p", r#"[{"op":"add","path":"/data/two","value":"2"}]"#];
         assert!(cluster.run_args(&patch, "").await.ok);
         let patch = ["patch", "configmap", "a", "--type=merge", "-p", r#"{"data":{"x":null}}"#];
         assert!(cluster.run_args(&patch, "").await.ok);
@@ -238,7 +239,10 @@ async fn a_workload_is_applied_shown_scaled_and_deleted() {
         assert!(refused.contains("10.97.0.1"), "{refused}");
         let bad = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"Not_A_Name"}}"#;
         let refused = cluster.fails("create -f -", bad).await;
-        assert!(refused.contains(r#"The ConfigMap "Not_A_Name" is invalid: metadata.name: Invalid value"#), "{refused}");
+        assert!(
+            refused.contains(r#"The ConfigMap "Not_A_Name" is invalid: metadata.name: Invalid value"#),
+            "{refused}"
+        );
         cluster.server.shutdown();
     }
 }
@@ -249,7 +253,9 @@ async fn custom_resources_are_defined_checked_and_explained() {
         cluster.ok_with("apply -f -", DEFINITION).await;
         cluster.ok("wait --for=condition=Established crd/things.example.com --timeout=10s").await;
         let thing = |color: &str| {
-            format!(r#"{{"apiVersion":"example.com/v1","kind":"Thing","metadata":{{"name":"one"}},"spec":{{"color":"{color}"}}}}"#)
+            format!(
+                r#"{{"apiVersion":"example.com/v1","kind":"Thing","metadata":{{"name":"one"}},"spec":{{"color":"{color}"}}}}"#
+            )
         };
         let refused = cluster.fails("apply --validate=false -f -", &thing("blue")).await;
         assert!(refused.contains("spec.color: Unsupported value: \"blue\""), "{refused}");

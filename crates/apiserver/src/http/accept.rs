@@ -118,10 +118,16 @@ mod tests {
     fn the_first_form_that_can_be_had_is_taken() {
         let table = Media { shape: Shape::Table("meta.k8s.io/v1"), yaml: false };
         let cases = [
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Ok(table)),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Ok(table),
+            ),
             ("application/vnd.kubernetes.protobuf,application/json", Ok(Media::JSON)),
             ("application/vnd.kubernetes.protobuf, */*", Ok(Media::JSON)),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Ok(Media { shape: Shape::Metadata("meta.k8s.io/v1"), yaml: false })),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                Ok(Media { shape: Shape::Metadata("meta.k8s.io/v1"), yaml: false }),
+            ),
             ("application/yaml", Ok(Media { shape: Shape::Whole, yaml: true })),
             ("application/yaml;q=0.5, application/json", Ok(Media::JSON)),
             ("application/vnd.kubernetes.protobuf", Err(406)),

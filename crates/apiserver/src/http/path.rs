@@ -131,7 +131,10 @@ mod tests {
             ("/api/v1", Route::Resources("".into(), "v1".into())),
             ("/openapi/v3/apis/apps/v1", Route::OpenApiV3("apis/apps/v1".into())),
             ("/api/v1/pods", Route::Resource(path("", "v1", None, "pods"))),
-            ("/apis/apps/v1/namespaces/a%2Db/deployments", Route::Resource(path("apps", "v1", Some("a-b"), "deployments"))),
+            (
+                "/apis/apps/v1/namespaces/a%2Db/deployments",
+                Route::Resource(path("apps", "v1", Some("a-b"), "deployments")),
+            ),
             (
                 "/api/v1/namespaces/x/finalize",
                 Route::Resource(ResourcePath {

@@ -76,7 +76,11 @@ impl Query {
         let resource_version = match self.get("resourceVersion") {
             "" => None,
             text => Some(text.parse().map_err(|_| {
-                let cause = Cause::invalid("resourceVersion", &text.into(), format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
+                let cause = Cause::invalid(
+                    "resourceVersion",
+                    &text.into(),
+                    format!("strconv.ParseUint: parsing {text:?}: invalid syntax"),
+                );
                 Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
             })?),
         };
@@ -110,9 +114,9 @@ impl Query {
         match self.get(name) {
             "" => Ok(None),
             text => {
-                let number: i64 = text.parse().map_err(|_| {
-                    Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-                })?;
+                let number: i64 = text
+                    .parse()
+                    .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
                 Ok(Some(number.max(0).unsigned_abs()))
             }
         }
@@ -127,12 +131,14 @@ impl ListOptions {
         };
         if self.watch {
             return match (self.version_match, self.initial_events) {
-                (Some(_), None) => {
-                    refuse("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
-                }
-                (None, Some(_)) => {
-                    refuse("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
-                }
+                (Some(_), None) => refuse(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ),
+                (None, Some(_)) => refuse(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ),
                 _ => Ok(()),
             };
         }

@@ -137,7 +137,8 @@ fn resource(row: &Row) -> Resource {
         verbs: verbs.to_vec(),
     };
     // An event is the same object in both of its groups.
-    let storage = if (group, plural) == ("events.k8s.io", "events") { Gvr::new("", "v1", "events") } else { gvr.clone() };
+    let storage =
+        if (group, plural) == ("events.k8s.io", "events") { Gvr::new("", "v1", "events") } else { gvr.clone() };
     Resource {
         gvr,
         kind: kind.into(),

@@ -98,8 +98,7 @@ struct Served {
 }
 
 /// The verbs of a resource that is stored.
-pub(crate) const VERBS: [&str; 8] =
-    ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub(crate) const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 impl Gvr {
     /// A resource by its parts.
@@ -197,9 +196,10 @@ impl Resources {
     /// A resource by the kind of its objects, as `apiVersion` and `kind` give it.
     pub fn by_kind(&self, gvk: &Gvk) -> Option<Arc<Resource>> {
         let served = self.snapshot();
-        let found = served.order.iter().find(|r| {
-            r.kind == gvk.kind && r.gvr.group == gvk.group && r.gvr.version == gvk.version && r.is_stored()
-        });
+        let found = served
+            .order
+            .iter()
+            .find(|r| r.kind == gvk.kind && r.gvr.group == gvk.group && r.gvr.version == gvk.version && r.is_stored());
         found.cloned()
     }
 
@@ -277,7 +277,8 @@ fn custom_resources(crd: &Value) -> Vec<Resource> {
         let gvk = Gvk { group: gvr.group.clone(), version: gvr.version.clone(), kind: kind.as_str().into() };
         let status = version["subresources"]["status"].is_object();
         let scale = Some(version["subresources"]["scale"].clone()).filter(Value::is_object);
-        let below = |name: &str, kind: Gvk| Subresource { name: name.into(), kind, verbs: vec!["get", "patch", "update"] };
+        let below =
+            |name: &str, kind: Gvk| Subresource { name: name.into(), kind, verbs: vec!["get", "patch", "update"] };
         let mut subresources = Vec::new();
         subresources.extend(status.then(|| below("status", gvk)));
         subresources.extend(scale.is_some().then(|| below("scale", Gvk::new("autoscaling", "v1", "Scale"))));

@@ -157,7 +157,9 @@ impl Call {
         let wanted = self.namespace();
         if !namespace.is_empty() && namespace != wanted {
             return Err(Status::bad_request(if self.resource.namespaced {
-                format!("the namespace of the provided object does not match the namespace sent on the request ({namespace} is not {wanted})")
+                format!(
+                    "the namespace of the provided object does not match the namespace sent on the request ({namespace} is not {wanted})"
+                )
             } else {
                 "namespace should not be set on a cluster-scoped object".to_owned()
             }));

@@ -66,7 +66,9 @@ fn insert_named(
     record: &impl Fn(&mut Value),
 ) -> Result<Arc<Value>, Status> {
     let strategy = strategy::of(&call.resource);
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+    for field in
+        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"]
+    {
         object::set_meta(&mut object, field, Value::Null);
     }
     if strategy.counts_generations() {

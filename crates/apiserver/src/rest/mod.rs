@@ -20,8 +20,8 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{Method, Request};
 
-pub use call::User;
 pub(crate) use call::Call;
+pub use call::User;
 pub(crate) use present::json_response;
 
 use crate::http::{Media, Query, ResourcePath};

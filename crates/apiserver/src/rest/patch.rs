@@ -6,8 +6,8 @@ use http::Request;
 use serde_json::Value;
 
 use super::call::Call;
-use super::update::{replace, with_warnings};
 use super::create;
+use super::update::{replace, with_warnings};
 use crate::convert::to_served;
 use crate::http::{PatchKind, patch_kind, read};
 use crate::patch::{self, ApplyOptions};
@@ -104,7 +104,12 @@ fn apply(call: &Call, mut applied: Value, dry_run: bool) -> Result<Response, Sta
         };
         let code = if current.is_none() { 201 } else { 200 };
         match result {
-            Err(status) if matches!(status.reason, "Conflict" | "AlreadyExists") && object::resource_version(&applied).is_empty() => continue,
+            Err(status)
+                if matches!(status.reason, "Conflict" | "AlreadyExists")
+                    && object::resource_version(&applied).is_empty() =>
+            {
+                continue;
+            }
             result => return Ok(with_warnings(call.present(code, &result?)?, &warnings)),
         }
     }

@@ -85,7 +85,8 @@ impl Call {
 
     /// The list, written item by item, so that no second copy of the objects is made.
     fn list_bytes(&self, items: &[Arc<Value>], meta: &Value) -> Vec<u8> {
-        let head = json!({"kind": &*self.resource.list_kind, "apiVersion": self.resource.gvr.api_version(), "metadata": meta});
+        let head =
+            json!({"kind": &*self.resource.list_kind, "apiVersion": self.resource.gvr.api_version(), "metadata": meta});
         let mut bytes = head.to_string().into_bytes();
         bytes.pop();
         bytes.extend_from_slice(b",\"items\":[");

@@ -85,10 +85,20 @@ pub(super) fn replace(
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
         return Err(Status::conflict(group, resource, name, &why));
     }
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "resourceVersion"] {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "selfLink",
+        "resourceVersion",
+    ] {
         object::set_meta(&mut object, field, current["metadata"].get(field).cloned().unwrap_or(Value::Null));
     }
-    if object["metadata"].get("generateName").is_none() && let Some(prefix) = current["metadata"].get("generateName") {
+    if object["metadata"].get("generateName").is_none()
+        && let Some(prefix) = current["metadata"].get("generateName")
+    {
         object::set_meta(&mut object, "generateName", prefix.clone());
     }
     strategy.prepare_update(current, &mut object, call.path.subresource.as_deref());
@@ -105,7 +115,8 @@ pub(super) fn replace(
         return Err(call.invalid(name, causes));
     }
     if call.resource.gvr.is("", "services") {
-        let claim = call.server.services.claim(Some(current), &mut object).map_err(|causes| call.invalid(name, causes))?;
+        let claim =
+            call.server.services.claim(Some(current), &mut object).map_err(|causes| call.invalid(name, causes))?;
         record(current, &mut object);
         let stored = call.server.store.update_with(&call.resource.storage, object, dry_run)?;
         if !dry_run {
@@ -164,7 +175,11 @@ impl Call {
         if manager.chars().count() <= 128 && manager.chars().all(|c| !c.is_control()) {
             return Ok(());
         }
-        let cause = Cause::invalid("fieldManager", &manager.into(), "may not be more than 128 bytes, and should only contain printable characters");
+        let cause = Cause::invalid(
+            "fieldManager",
+            &manager.into(),
+            "may not be more than 128 bytes, and should only contain printable characters",
+        );
         Err(Status::invalid("meta.k8s.io", "CreateOptions", "", vec![cause]))
     }
 }

@@ -1,6 +1,5 @@
 //! What is there from the start.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,24 +8,26 @@ use super::Shared;
 use crate::resources::Gvr;
 
 /// Makes the namespaces and the Service that every cluster has, where they are missing.
-pub(super) fn objects(shared: &Shared, advertise: Option<SocketAddr>) {
+pub(super) fn objects(shared: &Shared) {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        ensure(shared, &Gvr::new("", "v1", "namespaces"), &json!({
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
-            "spec": {"finalizers": ["kubernetes"]},
-            "status": {"phase": "Active"},
-        }));
+        ensure(
+            shared,
+            &Gvr::new("", "v1", "namespaces"),
+            &json!({
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+                "spec": {"finalizers": ["kubernetes"]},
+                "status": {"phase": "Active"},
+            }),
+        );
     }
-    if let Some(address) = advertise {
-        own_service(shared, address);
-    }
+    own_service(shared);
 }
 
-/// The Service `default/kubernetes`, by which pods find the API server.
-fn own_service(shared: &Shared, advertised: SocketAddr) {
-    let Some(address) = shared.services.first_address() else { return };
+/// The Service `default/kubernetes`, by which pods find the API server; it is there again when somebody deletes it.
+pub(super) fn own_service(shared: &Shared) {
+    let (Some(advertised), Some(address)) = (shared.advertise, shared.services.first_address()) else { return };
     let (port, ip) = (advertised.port(), advertised.ip());
     let family = |ip: std::net::IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
@@ -50,20 +51,28 @@ fn own_service(shared: &Shared, advertised: SocketAddr) {
     shared.services.note(&service);
     ensure(shared, &services, &service);
     let skip_mirror = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
-    replace(shared, &Gvr::new("", "v1", "endpoints"), &json!({
-        "apiVersion": "v1",
-        "kind": "Endpoints",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": skip_mirror},
-        "subsets": [{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
-    }));
-    replace(shared, &Gvr::new("discovery.k8s.io", "v1", "endpointslices"), &json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": family(ip),
-        "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-    }));
+    replace(
+        shared,
+        &Gvr::new("", "v1", "endpoints"),
+        &json!({
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": skip_mirror},
+            "subsets": [{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+        }),
+    );
+    replace(
+        shared,
+        &Gvr::new("discovery.k8s.io", "v1", "endpointslices"),
+        &json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": family(ip),
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        }),
+    );
 }
 
 /// Starts the controllers.

@@ -9,7 +9,7 @@ use rand::RngCore;
 use tokio_util::sync::CancellationToken;
 
 use super::tls::Tls;
-use super::{ApiServer, Shared, bootstrap, definitions};
+use super::{ApiServer, Shared, bootstrap, definitions, follow};
 use crate::auth::Auth;
 use crate::resources::{Gvr, Resources};
 use crate::rest::User;
@@ -119,11 +119,12 @@ impl Builder {
             services,
             auth,
             shutdown: CancellationToken::new(),
+            advertise: self.advertise,
             schema: RwLock::new(Registry::builtin()),
         });
         definitions::load(&shared);
-        bootstrap::objects(&shared, self.advertise);
-        tokio::spawn(definitions::follow(shared.clone(), shared.store.subscribe()));
+        bootstrap::objects(&shared);
+        tokio::spawn(follow::run(shared.clone(), shared.store.subscribe()));
         if !self.without_controllers {
             bootstrap::controllers(&shared, tls.ca_pem());
         }
@@ -149,7 +150,10 @@ fn check_cidrs(cidrs: &[IpNet]) -> Result<(), Error> {
     }
     match cidrs.iter().find(|c| c.max_prefix_len() - c.prefix_len() < 2) {
         None => Ok(()),
-        Some(cidr) => Err(Error::ServiceCidr(format!("the service network {cidr} is too small; give one of /{} or wider", cidr.max_prefix_len() - 2))),
+        Some(cidr) => Err(Error::ServiceCidr(format!(
+            "the service network {cidr} is too small; give one of /{} or wider",
+            cidr.max_prefix_len() - 2
+        ))),
     }
 }
 

@@ -1,13 +1,11 @@
 //! CustomResourceDefinitions: what they define is served as soon as they are there, and no longer when they are gone.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use super::Shared;
 use crate::object;
 use crate::resources::Gvr;
-use crate::store::{DeleteOptions, Event, EventKind, Subscription};
+use crate::store::{DeleteOptions, Event, EventKind};
 use crate::strategy::CLEANUP;
 
 impl Shared {
@@ -35,52 +33,33 @@ pub(super) fn load(shared: &Shared) {
     }
 }
 
-/// Follows the definitions, those too that are written to the store directly, and the Services' addresses with them.
-pub(super) async fn follow(shared: Arc<Shared>, mut events: Subscription) {
+/// Goes on with the deletions that a stop interrupted.
+pub(super) fn resume(shared: &Shared) {
     for crd in shared.store.list(&definitions(), None).items {
-        clean_up(&shared, &crd);
-    }
-    loop {
-        let event = tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            event = events.next() => event,
-        };
-        let Some(event) = event else { return };
-        handle(&shared, &event);
+        clean_up(shared, &crd);
     }
 }
 
-fn handle(shared: &Shared, event: &Event) {
-    if event.gvr.is("", "services") {
-        match event.kind {
-            EventKind::Deleted => {
-                // One of this name may be there again by now, with addresses of its own.
-                let again = shared.store.get(&event.gvr, object::namespace(&event.object), object::name(&event.object));
-                if again.is_none() {
-                    shared.services.release(&event.object);
-                }
-            }
-            EventKind::Added | EventKind::Modified => shared.services.note(&event.object),
-        }
-        return;
-    }
+/// Follows one event: a definition's, or the last one of an object whose definition waits for it.
+pub(super) fn handle(shared: &Shared, event: &Event) {
     if event.gvr.is("apiextensions.k8s.io", "customresourcedefinitions") {
-        let name = object::name(&event.object);
-        match (event.kind, shared.store.get(&event.gvr, "", name)) {
-            (EventKind::Deleted, None) => shared.undefine(&event.object),
-            (_, Some(crd)) if object::is_terminating(&crd) => clean_up(shared, &crd),
-            (EventKind::Added | EventKind::Modified, Some(crd)) if unchanged(event) => drop(crd),
-            (_, Some(crd)) => shared.define(&crd),
-            _ => {}
-        }
-        return;
+        return follow(shared, event);
     }
-    // The last object of a definition that waits for it.
     if event.kind == EventKind::Deleted && event.gvr.group.contains('.') {
         let name = format!("{}.{}", event.gvr.resource, event.gvr.group);
         if let Some(crd) = shared.store.get(&definitions(), "", &name) {
             clean_up(shared, &crd);
         }
+    }
+}
+
+/// The present state counts, not the event's: the definition may have gone on since.
+fn follow(shared: &Shared, event: &Event) {
+    match shared.store.get(&event.gvr, "", object::name(&event.object)) {
+        None => shared.undefine(&event.object),
+        Some(crd) if object::is_terminating(&crd) => clean_up(shared, &crd),
+        Some(_) if unchanged(event) => {}
+        Some(crd) => shared.define(&crd),
     }
 }
 

@@ -6,10 +6,11 @@ mod connection;
 mod definitions;
 mod discovery;
 mod documents;
+mod follow;
 mod router;
 mod tls;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::Value;
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) services: Services,
     pub(crate) auth: Auth,
     pub(crate) shutdown: CancellationToken,
+    /// Where `default/kubernetes` leads to.
+    advertise: Option<SocketAddr>,
     schema: RwLock<Registry>,
 }
 

@@ -18,13 +18,8 @@ use time::{Duration, OffsetDateTime};
 use super::Error;
 
 /// The names that pods know the API server by.
-const NAMES: [&str; 5] = [
-    "localhost",
-    "kubernetes",
-    "kubernetes.default",
-    "kubernetes.default.svc",
-    "kubernetes.default.svc.cluster.local",
-];
+const NAMES: [&str; 5] =
+    ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
 
 /// What a TLS connection needs. The certificate is made anew when an address is added.
 #[derive(Debug)]
@@ -154,7 +149,8 @@ fn config(
     let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let broken = |e: rustls::Error| Error::Certificate(e.to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(broken)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(broken)?;
     let mut config = builder.with_no_client_auth().with_single_cert(chain, private).map_err(broken)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))

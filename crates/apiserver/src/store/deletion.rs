@@ -71,15 +71,7 @@ impl DeleteOptions {
 
     pub(super) fn check(&self, gvr: &Gvr, object: &Value) -> Result<(), Status> {
         let conflict = |what: &str, wanted: &str, found: &str| {
-            let place = if what == "UID" { "UID in object meta" } else { "ResourceVersion in object meta" };
-            let why = format!(
-                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been deleted and then recreated"
-            );
-            let why = if what == "UID" {
-                why
-            } else {
-                format!("Precondition failed: {what} in precondition: {wanted}, {place}: {found}")
-            };
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
             Status::conflict(&gvr.group, &gvr.resource, object::name(object), &why)
         };
         match (&self.uid, &self.resource_version) {

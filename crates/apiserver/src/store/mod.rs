@@ -181,7 +181,10 @@ impl Store {
         }
         let uid = object::uid(&object);
         if !uid.is_empty() && uid != object::uid(&current) {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(&current));
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                object::uid(&current)
+            );
             return Err(Status::conflict(&gvr.group, &gvr.resource, name, &why));
         }
         let change = if deletion::is_finished(gvr, &object) { Change::Remove(object) } else { Change::Put(object) };

@@ -34,7 +34,8 @@ pub(crate) fn validate_metadata_update(old: &Value, object: &Value) -> Vec<Cause
     if added.is_empty() {
         return Vec::new();
     }
-    let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
+    let detail =
+        format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
     vec![Cause::forbidden("metadata.finalizers", &detail)]
 }
 

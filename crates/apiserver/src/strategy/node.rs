@@ -55,7 +55,10 @@ impl Strategy for Nodes {
     fn validate_update(&self, old: &Value, object: &Value, _subresource: Option<&str>, causes: &mut Vec<Cause>) {
         let (before, after) = (&old["spec"]["podCIDRs"], &object["spec"]["podCIDRs"]);
         if before.as_array().is_some_and(|c| !c.is_empty()) && before != after {
-            causes.push(Cause::forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid"));
+            causes.push(Cause::forbidden(
+                "spec.podCIDRs",
+                "node updates may not change podCIDR except from \"\" to valid",
+            ));
         }
         let (before, after) = (&old["spec"]["providerID"], &object["spec"]["providerID"]);
         if before.as_str().is_some_and(|p| !p.is_empty()) && before != after {

@@ -131,7 +131,8 @@ impl Strategy for Endpoints {
             }
             let none = |list: &str| subset[list].as_array().is_none_or(Vec::is_empty);
             if none("addresses") && none("notReadyAddresses") {
-                causes.push(Cause::required(format!("subsets[{i}]"), "must specify `addresses` or `notReadyAddresses`"));
+                causes
+                    .push(Cause::required(format!("subsets[{i}]"), "must specify `addresses` or `notReadyAddresses`"));
             }
             validate_ports(&format!("subsets[{i}].ports"), &subset["ports"], true, causes);
         }
@@ -325,7 +326,9 @@ fn validate_endpoint_ip(field: &str, value: &Value, causes: &mut Vec<Cause>) {
         return;
     };
     let link_local = match ip {
-        std::net::IpAddr::V4(ip) => ip.is_link_local() || (ip.octets()[0] == 224 && ip.octets()[1] == 0 && ip.octets()[2] == 0),
+        std::net::IpAddr::V4(ip) => {
+            ip.is_link_local() || (ip.octets()[0] == 224 && ip.octets()[1] == 0 && ip.octets()[2] == 0)
+        }
         std::net::IpAddr::V6(ip) => ip.is_unicast_link_local() || (ip.segments()[0] & 0xff0f) == 0xff02,
     };
     let detail = if ip.is_unspecified() {

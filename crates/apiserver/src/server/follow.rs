@@ -1,0 +1,40 @@
+//! What the server itself keeps up to date with the store, whoever writes to it.
+
+use std::sync::Arc;
+
+use super::{Shared, bootstrap, definitions};
+use crate::object;
+use crate::store::{Event, EventKind, Subscription};
+
+/// Follows every event until the server is shut down.
+pub(super) async fn run(shared: Arc<Shared>, mut events: Subscription) {
+    definitions::resume(&shared);
+    loop {
+        let event = tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            event = events.next() => event,
+        };
+        let Some(event) = event else { return };
+        if event.gvr.is("", "services") {
+            service(&shared, &event);
+        } else {
+            definitions::handle(&shared, &event);
+        }
+    }
+}
+
+/// Keeps the addresses of Services that are written to the store directly.
+fn service(shared: &Shared, event: &Event) {
+    if event.kind != EventKind::Deleted {
+        shared.services.note(&event.object);
+        return;
+    }
+    let (namespace, name) = (object::namespace(&event.object), object::name(&event.object));
+    // One of this name may be there again by now, with addresses of its own.
+    if shared.store.get(&event.gvr, namespace, name).is_none() {
+        shared.services.release(&event.object);
+    }
+    if (namespace, name) == ("default", "kubernetes") {
+        bootstrap::own_service(shared);
+    }
+}
