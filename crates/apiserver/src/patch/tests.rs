@@ -55,6 +55,16 @@ fn a_json_patch_that_does_not_fit_is_unprocessable() {
 }
 
 #[test]
+fn a_json_patch_cannot_blow_an_object_up() {
+    let double = json!({"op": "copy", "from": "/a", "path": "/a/-"});
+    let patch = Value::Array(vec![double; 60]);
+    assert_eq!(json(&json!({"a": ["x"]}), &patch).unwrap_err().code, 413);
+    let nest = json!({"op": "copy", "from": "/a", "path": "/a/0/0"});
+    let error = json(&json!({"a": [[[]]]}), &Value::Array(vec![nest; 5000])).unwrap_err();
+    assert!(matches!(error.code, 413 | 422));
+}
+
+#[test]
 fn a_strategic_merge_patch_merges_lists_by_key() {
     let schema = deployment();
     let doc =

@@ -8,10 +8,15 @@ use super::merge::TypeId;
 use super::node::{Additional, Kind, Node};
 use super::validate::push_field;
 
-/// The first thing that doesn't decode.
+/// The first thing that doesn't decode. Of a custom resource only the metadata is decoded into a type of Kubernetes'.
 pub(crate) fn error(schema: &KindSchema, object: &Value) -> Option<String> {
     let mut walk = Walk { schema, path: String::new() };
-    walk.value(schema.root, object, "")
+    if schema.builtin {
+        return walk.value(schema.root, object, "");
+    }
+    let metadata = schema.node(schema.root)?.fields.get("metadata")?;
+    walk.path.push_str("metadata");
+    walk.value(metadata.ty, object.get("metadata")?, "")
 }
 
 struct Walk<'a> {

@@ -10,6 +10,7 @@ mod defaults;
 mod definitions;
 mod error;
 mod formats;
+mod fuzz;
 mod kinds;
 mod merge;
 mod node;
@@ -21,6 +22,7 @@ mod rules;
 mod validate;
 
 pub use error::FieldError;
+pub use fuzz::fuzz;
 pub use kinds::ServedKind;
 pub use merge::{FieldType, ListKey, ListKind, MapKind, MergeSchema, PatchRule, Schemaless, TypeId};
 pub use registry::Registry;

@@ -19,9 +19,15 @@ pub(crate) fn set_defaults(schema: &KindSchema, object: &mut Value) {
     default_at(schema, schema.root, object);
 }
 
-/// Removes `null` where a field cannot be null, as a typed decoder does.
+/// Removes `null`s as a typed decoder does: everywhere in a built-in kind, in the metadata of a custom resource.
 pub(crate) fn drop_nulls(schema: &KindSchema, object: &mut Value) {
-    drop_nulls_at(schema, schema.root, object);
+    if schema.builtin {
+        return drop_nulls_at(schema, schema.root, object);
+    }
+    let metadata = schema.node(schema.root).and_then(|root| root.fields.get("metadata"));
+    if let (Some(metadata), Some(value)) = (metadata, object.get_mut("metadata")) {
+        drop_nulls_at(schema, metadata.ty, value);
+    }
 }
 
 fn prune_at(schema: &KindSchema, ty: TypeId, value: &mut Value, path: &mut String, unknown: &mut Vec<String>) {

@@ -87,10 +87,11 @@ impl Registry {
         errors
     }
 
-    /// Why an object of a built-in kind cannot be decoded, as kube-apiserver says it (400): the first value of a
-    /// wrong type. Custom resources have none: [`Registry::validate`] says what is wrong with them.
+    /// Why an object cannot be decoded, as kube-apiserver says it (400): the first value of a wrong type in an object
+    /// of a built-in kind or in the metadata of a custom resource. What else is wrong with a custom resource,
+    /// [`Registry::validate`] says.
     pub fn decode_error(&self, gvk: (&str, &str, &str), obj: &Value) -> Option<String> {
-        let schema = self.schema(gvk).filter(|schema| schema.builtin)?;
+        let schema = self.schema(gvk)?;
         let (_, version, kind) = gvk;
         let why = decode::error(&schema, obj)?;
         Some(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
@@ -100,8 +101,8 @@ impl Registry {
     pub fn default_and_prune(&self, gvk: (&str, &str, &str), obj: &mut Value) -> Vec<String> {
         let Some(schema) = self.schema(gvk) else { return Vec::new() };
         let unknown = prune::prune(&schema, obj);
+        prune::drop_nulls(&schema, obj);
         if schema.builtin {
-            prune::drop_nulls(&schema, obj);
             defaults::set(gvk, obj);
         } else {
             prune::set_defaults(&schema, obj);

@@ -120,13 +120,17 @@ fn a_custom_resource_is_validated_in_the_real_servers_words() {
 
 #[test]
 fn a_custom_resource_gets_its_defaults_and_loses_what_is_unknown() {
-    let mut object = peer(json!({"allowedIPs": [], "publicKey": KEY, "endpoint": {"port": 1, "dsn": "x"}, "foo": 1}));
+    let mut object = peer(
+        json!({"allowedIPs": ["::/0"], "publicKey": KEY, "endpoint": {"port": 1, "dns": "d", "dsn": "x"}, "foo": 1}),
+    );
     object["status"] = json!({"anything": {"goes": true}});
+    object["metadata"]["creationTimestamp"] = Value::Null;
     let unknown = registry().default_and_prune(PEER, &mut object);
     assert_eq!(unknown, ["unknown field \"spec.endpoint.dsn\"", "unknown field \"spec.foo\""]);
     assert_eq!(object["spec"]["persistentKeepalive"], json!(0));
-    assert_eq!(object["spec"]["endpoint"], json!({"port": 1, "proto": "UDP"}));
+    assert_eq!(object["spec"]["endpoint"], json!({"port": 1, "dns": "d", "proto": "UDP"}));
     assert_eq!(object["status"], json!({"anything": {"goes": true}}));
+    assert_eq!(registry().validate(PEER, &object), []);
 }
 
 #[test]
@@ -187,6 +191,12 @@ fn a_wrong_type_in_a_built_in_kind_is_the_decoders_error() {
     assert_eq!(
         error(json!({"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "x"}}}]}}})).unwrap(),
         format!("{cannot}quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
+    );
+    let labels = json!({"metadata": {"labels": {"a": 1}}});
+    assert_eq!(
+        self::registry().decode_error(PEER, &labels).unwrap(),
+        "Peer in version \"v1alpha1\" cannot be handled as a Peer: json: cannot unmarshal number into Go struct field \
+         ObjectMeta.metadata.labels.a of type string"
     );
     let fine = json!({"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": 1.5}}, "ports": null}]}}});
     assert_eq!(error(fine), None);
@@ -337,6 +347,11 @@ proptest! {
             prop_assert!(registry.default_and_prune(gvk, &mut twice).is_empty());
             prop_assert_eq!(once, twice);
         }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(schema in any_json(), object in any_json()) {
+        fuzz(format!("{schema}{object}").as_bytes());
     }
 
     #[test]

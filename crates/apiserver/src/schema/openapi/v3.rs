@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::paths::{self, Operation, Path};
 use crate::schema::ServedKind;
-use crate::schema::definitions::QUANTITY;
+use crate::schema::definitions::{INT_OR_STRING, QUANTITY};
 
 const PRODUCES: [&str; 2] = ["application/json", "application/yaml"];
 
@@ -16,12 +16,15 @@ pub(super) fn documents(kinds: &[ServedKind], definitions: &Map<String, Value>) 
     upgraded.insert(paths::PATCH.to_owned(), json!({"description": "Patch is a patch of any kind.", "type": "object"}));
     for (name, schema) in &mut upgraded {
         upgrade(schema);
-        if name == QUANTITY
-            && let Some(schema) = schema.as_object_mut()
-        {
+        let other = match name.as_str() {
+            QUANTITY => "number",
+            INT_OR_STRING => "integer",
+            _ => continue,
+        };
+        if let Some(schema) = schema.as_object_mut() {
             schema.shift_remove("type");
             schema.shift_remove("x-kubernetes-int-or-string");
-            schema.insert("oneOf".to_owned(), json!([{"type": "string"}, {"type": "number"}]));
+            schema.insert("oneOf".to_owned(), json!([{"type": "string"}, {"type": other}]));
         }
     }
 
