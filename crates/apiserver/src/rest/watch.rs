@@ -50,7 +50,15 @@ pub(super) fn stream(call: &Call, options: ListOptions) -> Result<Response, Stat
         (false, 0) => (VecDeque::new(), store.revision()),
         (false, asked) => (VecDeque::new(), asked),
     };
-    let feed = store.watch(storage, from)?;
+    // As the real one does: what goes wrong after the request was understood is an event, not an answer.
+    let feed = match store.watch(storage, from) {
+        Ok(feed) => feed,
+        Err(status) => return Ok(response(futures::stream::once(async move {
+            let mut bytes = Vec::new();
+            line(&mut bytes, "ERROR", status.to_value().to_string().as_bytes());
+            Ok::<Bytes, Infallible>(bytes.into())
+        }))),
+    };
     let life = options.timeout.unwrap_or_else(|| LIFE.mul_f64(1.0 + rand::rng().random::<f64>()));
     let mut bookmarks = tokio::time::interval_at(Instant::now() + BOOKMARK, BOOKMARK);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -68,11 +76,15 @@ pub(super) fn stream(call: &Call, options: ListOptions) -> Result<Response, Stat
         let chunk = streamer.chunk().await?;
         Some((Ok::<Bytes, Infallible>(chunk), streamer))
     });
+    Ok(response(chunks))
+}
+
+fn response(chunks: impl futures::Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
     let mut response = Response::new(Body::from_stream(chunks));
     let content_type = HeaderValue::from_static("application/json;stream=watch");
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    Ok(response)
+    response
 }
 
 /// What is left to send.

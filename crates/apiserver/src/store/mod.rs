@@ -26,7 +26,7 @@ use crate::resources::Gvr;
 use crate::status::Status;
 use crate::{clock, object};
 use event::Table;
-use journal::Journal;
+use journal::{Contents, Journal};
 
 /// The namespace (empty for a cluster-scoped object) and the name of an object.
 pub type Key = (Box<str>, Box<str>);
@@ -49,6 +49,8 @@ pub struct List {
 #[derive(Debug)]
 struct State {
     revision: u64,
+    /// The resource version at the start: a resource without events yet can be watched from there on.
+    start: u64,
     tables: HashMap<(Arc<str>, Arc<str>), Table>,
     subscribers: Vec<mpsc::UnboundedSender<Arc<Event>>>,
     journal: Option<Journal>,
@@ -69,7 +71,7 @@ impl Default for Store {
 impl Store {
     /// An empty store that is gone with the process.
     pub fn new() -> Self {
-        Store::with(State { revision: 1, tables: HashMap::new(), subscribers: Vec::new(), journal: None })
+        Store::with(State { revision: 1, start: 1, tables: HashMap::new(), subscribers: Vec::new(), journal: None })
     }
 
     /// The store that is kept in `folder`, made if it is absent. See `journal` for what a crash may cost.
@@ -77,13 +79,14 @@ impl Store {
     /// # Errors
     /// When the folder can't be made, read or written, or is in use by another process.
     pub fn open(folder: &Path) -> std::io::Result<Self> {
-        let (journal, revision, objects) = Journal::open(folder)?;
+        let (journal, Contents { revision, objects }) = Journal::open(folder)?;
         let mut tables: HashMap<(Arc<str>, Arc<str>), Table> = HashMap::new();
         for (gvr, object) in objects {
             let table = tables.entry(gvr.table()).or_insert_with(|| Table::new(gvr, revision));
             table.objects.insert(key_of(&object), Arc::new(object));
         }
-        let state = State { revision: revision.max(1), tables, subscribers: Vec::new(), journal: Some(journal) };
+        let revision = revision.max(1);
+        let state = State { revision, start: revision, tables, subscribers: Vec::new(), journal: Some(journal) };
         Ok(Store::with(state))
     }
 
@@ -243,8 +246,7 @@ impl Store {
     /// 410 when the log does not reach back so far.
     pub fn watch(&self, gvr: &Gvr, revision: u64) -> Result<Watch, Status> {
         let mut state = self.write();
-        let present = state.revision;
-        let table = state.table_mut(gvr, present);
+        let table = state.table_mut(gvr);
         if revision < table.floor {
             return Err(Status::too_old(revision, table.floor));
         }
@@ -286,8 +288,9 @@ impl State {
         self.tables.get(&gvr.table())?.objects.get(&key(namespace, name))
     }
 
-    fn table_mut(&mut self, gvr: &Gvr, revision: u64) -> &mut Table {
-        self.tables.entry(gvr.table()).or_insert_with(|| Table::new(gvr.clone(), revision))
+    fn table_mut(&mut self, gvr: &Gvr) -> &mut Table {
+        let start = self.start;
+        self.tables.entry(gvr.table()).or_insert_with(|| Table::new(gvr.clone(), start))
     }
 
     fn commit(
@@ -326,7 +329,7 @@ impl State {
         }
         self.revision = revision;
         let object = event.object.clone();
-        self.table_mut(gvr, revision - 1).record(event.clone());
+        self.table_mut(gvr).record(event.clone());
         self.subscribers.retain(|subscriber| subscriber.send(event.clone()).is_ok());
         Ok(object)
     }
