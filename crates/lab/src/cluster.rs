@@ -206,6 +206,11 @@ impl Cluster {
         futures::future::join_all(looks).await.into_iter().flatten().collect()
     }
 
+    /// How often the agent that was most often started anew was.
+    pub fn agent_restarts(&self) -> u32 {
+        self.nodes.values().map(|node| node.agent.state().restarts).max().unwrap_or_default()
+    }
+
     /// A namespace from which the cluster's Services can be reached.
     pub fn vantage(&self) -> Option<String> {
         self.nodes.values().next().map(|node| node.agent.agent.namespace.clone())

@@ -12,7 +12,7 @@ use crate::plan::{ClusterPlan, Family, Plan};
 use crate::state::StateDir;
 
 /// The name that is asked for to see whether DNS answers.
-const NAME: &str = "kubernetes.default.svc.cluster.local";
+const NAME: &str = "kube-dns.kube-system.svc.cluster.local";
 const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
 
@@ -70,7 +70,7 @@ pub fn objects(plan: &Plan, cluster: ClusterPlan<'_>, state: &StateDir) -> serde
     Ok((serde_json::from_value(deployment)?, serde_json::from_value(service)?))
 }
 
-/// Asks a name server for the Service `kubernetes`, which every cluster has. Blocks up to the timeout.
+/// Asks a name server for the address of its own Service, which has one of each family. Blocks up to the timeout.
 ///
 /// # Errors
 /// No answer, or another than an address.

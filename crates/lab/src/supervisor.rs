@@ -23,8 +23,11 @@ use crate::{dns, netns, underlay};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often is looked whether they are.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
-/// After how long it is said what is being waited for.
+/// After how long it is said what is being waited for, and again when it is still the same.
 const SAY_AFTER: Duration = Duration::from_secs(1);
+const SAY_AGAIN: Duration = Duration::from_secs(5);
+/// An agent that ended as often as this before it was ever ready will not come up.
+const HOPELESS: u32 = 4;
 /// How many lines of a log are shown when something did not come up.
 const TAIL: usize = 15;
 
@@ -107,16 +110,16 @@ async fn add_nodes(cluster: &mut Cluster, nodes: u8) -> anyhow::Result<()> {
 /// Waits until every agent says that it is ready and every node is, which takes the agent's CNI configuration.
 async fn wait_for_agents(clusters: &[Cluster], state: &StateDir) -> anyhow::Result<()> {
     let unready = || async { join_all(clusters.iter().map(Cluster::unready)).await.concat() };
-    let Err(unready) = wait_until("the agents of", unready).await else { return Ok(()) };
+    let hopeless = || clusters.iter().any(|cluster| cluster.agent_restarts() >= HOPELESS);
+    let Err(unready) = wait_until("the agents of", unready, hopeless).await else { return Ok(()) };
     Err(not_ready(&unready, state))
 }
 
 fn not_ready(nodes: &[String], state: &StateDir) -> anyhow::Error {
     let log = nodes.first().map(|name| state.node(name).agent_log()).unwrap_or_default();
     anyhow!(
-        "the agents of {} are not ready after {} s (/readyz, and a CNI configuration); the end of {}:\n{}",
+        "the agents of {} do not become ready (/readyz, and a CNI configuration); the end of {}:\n{}",
         nodes.join(", "),
-        PATIENCE.as_secs(),
         log.display(),
         tail(&log)
     )
@@ -132,7 +135,7 @@ async fn wait_for_dns(clusters: &[Cluster], state: &StateDir) -> anyhow::Result<
         });
         join_all(looks).await.into_iter().flatten().collect::<Vec<_>>()
     };
-    let Err(silent) = wait_until("DNS of", silent).await else { return Ok(()) };
+    let Err(silent) = wait_until("DNS of", silent, || false).await else { return Ok(()) };
     let logs = std::fs::read_dir(state.path().join("nodes")).into_iter().flatten().flatten();
     let pods = logs.filter_map(|node| std::fs::read_dir(node.path().join("pods")).ok()).flatten().flatten();
     let tails: String = pods
@@ -143,21 +146,28 @@ async fn wait_for_dns(clusters: &[Cluster], state: &StateDir) -> anyhow::Result<
     bail!("DNS of {} does not answer after {} s; what its pods say:{tails}", silent.join(", "), PATIENCE.as_secs())
 }
 
-/// Looks until nothing is pending, and says what is when that takes longer; after [`PATIENCE`], returns it.
-async fn wait_until<F: Future<Output = Vec<String>>>(what: &str, pending: impl Fn() -> F) -> Result<(), Vec<String>> {
+/// Looks until nothing is pending, and says what is when that takes longer; returns it after [`PATIENCE`], or when
+/// there is no hope.
+async fn wait_until<F: Future<Output = Vec<String>>>(
+    what: &str,
+    pending: impl Fn() -> F,
+    hopeless: impl Fn() -> bool,
+) -> Result<(), Vec<String>> {
     let started = Instant::now();
-    let mut said = started;
+    let mut say_at = started + SAY_AFTER;
+    let mut said = Vec::new();
     loop {
         let left = pending().await;
         if left.is_empty() {
             return Ok(());
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > PATIENCE || hopeless() {
             return Err(left);
         }
-        if said.elapsed() > SAY_AFTER {
-            said = Instant::now();
+        if Instant::now() > say_at || (!said.is_empty() && said != left) {
             tell(&News::Progress(format!("waiting for {what} {}", left.join(", "))));
+            say_at = Instant::now() + SAY_AGAIN;
+            said = left;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
@@ -226,7 +236,7 @@ impl Lab {
                 let name = cluster.plan().node(number).name();
                 let unready = || async { cluster.unready().await.into_iter().filter(|node| *node == name).collect() };
                 let state = StateDir::new(&self.plan.name);
-                wait_until("the agent of", unready).await.map_err(|nodes| not_ready(&nodes, &state))?;
+                wait_until("the agent of", unready, || false).await.map_err(|nodes| not_ready(&nodes, &state))?;
                 Ok(json!(name))
             }
             Request::RemoveNode { cluster, node } => {

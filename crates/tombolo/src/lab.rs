@@ -242,7 +242,11 @@ async fn bring_up(up: Up) -> Result<()> {
     };
     let program = std::env::current_exe().context("this program does not know where it is")?;
     let started = std::time::Instant::now();
-    tombolo_lab::up(&plan, &program, |step| eprintln!("{:5.1} s  {step}", started.elapsed().as_secs_f32())).await?;
+    tombolo_lab::up(&plan, &program, |step| {
+        // Nobody may be reading any more: the lab comes up all the same.
+        let _ = writeln!(std::io::stderr(), "{:5.1} s  {step}", started.elapsed().as_secs_f32());
+    })
+    .await?;
     let status: Status = ask(&plan.name, &Request::Status)?;
     say(&format!("{}\n{}", report::status(&status), report::guide(&status)))
 }
