@@ -432,3 +432,6 @@ fn nth(cidr: &IpNet, n: u128) -> Option<IpAddr> {
 fn last(cidr: &IpNet) -> Option<IpAddr> {
     cidr.addr().is_ipv4().then(|| cidr.broadcast())
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,14 @@ pub(super) struct Journal {
     _lock: Flock<File>,
 }
 
+/// What a folder holds.
+#[derive(Debug)]
+pub(super) struct Contents {
+    /// The revision of the last write.
+    pub(super) revision: u64,
+    pub(super) objects: Vec<(Gvr, Value)>,
+}
+
 /// Calls `fdatasync` away from the writers.
 #[derive(Debug)]
 struct Syncer {
@@ -64,8 +72,8 @@ struct Record<'a> {
 type Objects = indexmap::IndexMap<(Gvr, Key), Value>;
 
 impl Journal {
-    /// Reads what the folder holds: the last revision and the objects.
-    pub(super) fn open(folder: &Path) -> io::Result<(Self, u64, Vec<(Gvr, Value)>)> {
+    /// Reads what the folder holds.
+    pub(super) fn open(folder: &Path) -> io::Result<(Self, Contents)> {
         fs::create_dir_all(folder)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
@@ -93,7 +101,7 @@ impl Journal {
             _lock: lock,
         };
         let objects = objects.into_iter().map(|((gvr, _), object)| (gvr, object)).collect();
-        Ok((journal, revision, objects))
+        Ok((journal, Contents { revision, objects }))
     }
 
     /// Writes an event down, and starts a new snapshot with it when the log has grown long. `objects` are all objects
