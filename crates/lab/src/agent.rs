@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::netns;
 use crate::plan::{NodePlan, Plan};
 use crate::pod::container::open_log;
 use crate::pod::probe;
 use crate::spawn::Sandbox;
 use crate::state::StateDir;
-use crate::{netns, plan};
 
 /// Where the agent answers `/readyz`, in its node's namespace.
 pub const LISTEN: &str = "127.0.0.1:1107";
@@ -68,7 +68,7 @@ impl Agent {
         flag("subnet", join(node.cluster.wireguard_cidrs()));
         flag("service-cidr", join(node.cluster.service_cidrs()));
         flag("mesh-granularity", plan.mesh_granularity.clone());
-        flag("port", plan::WIREGUARD_PORT.to_string());
+        flag("port", node.wireguard_port().to_string());
         flag("state-dir", path(dir.agent_state()));
         flag("cni-path", path(dir.cni_conflist()));
         flag("cni-data-dir", path(dir.cni_data()));

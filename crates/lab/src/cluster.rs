@@ -291,7 +291,7 @@ fn facts(plan: &Plan, node: NodePlan<'_>, state: &StateDir) -> Facts {
     let mut annotations = Vec::new();
     if plan.underlay == Underlay::Nat {
         let public = bare(&cluster.public_addresses());
-        let endpoint = public.first().map(|ip| SocketAddr::new(*ip, node.public_port()).to_string());
+        let endpoint = public.first().map(|ip| SocketAddr::new(*ip, node.wireguard_port()).to_string());
         annotations.push((kilo::FORCE_ENDPOINT, endpoint.unwrap_or_default()));
         annotations.push((kilo::PERSISTENT_KEEPALIVE, NAT_KEEPALIVE.to_owned()));
     }

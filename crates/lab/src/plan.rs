@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_CLUSTERS: u8 = 50;
 /// The most nodes of a cluster that the address plan has room for.
 pub const MAX_NODES: u8 = 200;
-/// The UDP port that a node's WireGuard listens on.
+/// The UDP port of WireGuard where every node has an address of its own in the underlay.
 pub const WIREGUARD_PORT: u16 = 51820;
 
 /// How the nodes' networks hang together.
@@ -300,9 +300,13 @@ impl NodePlan<'_> {
         }
     }
 
-    /// The port of the cluster's router that is passed on to this node's WireGuard (NAT underlay).
-    pub fn public_port(&self) -> u16 {
-        WIREGUARD_PORT + u16::from(self.number)
+    /// The UDP port of this node's WireGuard. Nodes behind NAT have one each, which their router passes on to them:
+    /// a node listens on the port that its `force-endpoint` annotation names.
+    pub fn wireguard_port(&self) -> u16 {
+        match self.cluster.plan.underlay {
+            Underlay::Nat => WIREGUARD_PORT + u16::from(self.number),
+            Underlay::Routed | Underlay::Flat => WIREGUARD_PORT,
+        }
     }
 }
 

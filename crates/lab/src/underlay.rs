@@ -6,7 +6,7 @@ use std::process::Command;
 
 use ipnet::IpNet;
 
-use crate::plan::{ClusterPlan, NodePlan, Plan, Underlay, WIREGUARD_PORT};
+use crate::plan::{ClusterPlan, NodePlan, Plan, Underlay};
 use crate::{netns, run};
 
 /// The link of a cluster's router to the internet, in the NAT underlay.
@@ -167,12 +167,12 @@ fn add_addresses(batch: &mut String, link: &str, addresses: &[IpNet]) {
 
 fn port_forwarding(node: NodePlan<'_>) -> String {
     let mut rules = String::new();
+    let port = node.wireguard_port();
     for net in node.addresses() {
         let (version, target) = match net.addr() {
-            std::net::IpAddr::V4(addr) => ("ipv4", format!("ip to {addr}:{WIREGUARD_PORT}")),
-            std::net::IpAddr::V6(addr) => ("ipv6", format!("ip6 to [{addr}]:{WIREGUARD_PORT}")),
+            std::net::IpAddr::V4(addr) => ("ipv4", format!("ip to {addr}:{port}")),
+            std::net::IpAddr::V6(addr) => ("ipv6", format!("ip6 to [{addr}]:{port}")),
         };
-        let port = node.public_port();
         let _ = writeln!(
             rules,
             "add rule inet lab in iifname \"{WAN}\" meta nfproto {version} udp dport {port} dnat {target}"
@@ -221,7 +221,7 @@ mod tests {
         let text = batches(&node(&plan, plan.cluster(1).node(2)));
         assert!(text.ends_with(
             "$ tl-lab-c1-router\nadd rule inet lab in iifname \"wan\" meta nfproto ipv4 udp dport 51822 dnat ip to \
-             172.18.1.12:51820\n"
+             172.18.1.12:51822\n"
         ));
     }
 

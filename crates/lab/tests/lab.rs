@@ -20,7 +20,6 @@ use kube::{Api, Client, Config};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tombolo_lab::control::{Place, Request, Status, ask};
-use tombolo_lab::plan::WIREGUARD_PORT;
 use tombolo_lab::spawn::Sandbox;
 use tombolo_lab::state::{Process, StateDir};
 use tombolo_lab::{Family, Plan, Underlay, netns, supervisor, teardown, up, web};
@@ -103,11 +102,11 @@ fn inside(runtime: &tokio::runtime::Runtime) {
 fn nodes_reach_each_other(plan: &Plan) {
     let [here, there] = [1, 2].map(|k| plan.cluster(k).node(1));
     let mut targets: Vec<SocketAddr> =
-        there.addresses().iter().map(|net| SocketAddr::new(net.addr(), WIREGUARD_PORT)).collect();
+        there.addresses().iter().map(|net| SocketAddr::new(net.addr(), there.wireguard_port())).collect();
     let mut sources: Vec<IpAddr> = here.addresses().iter().map(|net| net.addr()).collect();
     if plan.underlay == Underlay::Nat {
         let public = |k| plan.cluster(k).public_addresses().into_iter().map(|net| net.addr());
-        targets = public(2).map(|ip| SocketAddr::new(ip, there.public_port())).collect();
+        targets = public(2).map(|ip| SocketAddr::new(ip, there.wireguard_port())).collect();
         sources = public(1).collect();
     }
     for (target, source) in targets.into_iter().zip(sources) {
@@ -116,7 +115,7 @@ fn nodes_reach_each_other(plan: &Plan) {
                 if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
             move || UdpSocket::bind((any, port))
         };
-        let server = netns::enter(&there.namespace(), bind(WIREGUARD_PORT)).unwrap();
+        let server = netns::enter(&there.namespace(), bind(there.wireguard_port())).unwrap();
         server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let client = netns::enter(&here.namespace(), bind(0)).unwrap();
         client.send_to(b"hello", target).unwrap();
