@@ -23,18 +23,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut events: Subscription) {
     }
 }
 
-/// Keeps the addresses of Services that are written to the store directly.
+/// Keeps the addresses of Services in step with the store.
 fn service(shared: &Shared, event: &Event) {
-    if event.kind != EventKind::Deleted {
-        shared.services.note(&event.object);
-        return;
-    }
-    let (namespace, name) = (object::namespace(&event.object), object::name(&event.object));
-    // One of this name may be there again by now, with addresses of its own.
-    if shared.store.get(&event.gvr, namespace, name).is_none() {
-        shared.services.release(&event.object);
-    }
-    if (namespace, name) == ("default", "kubernetes") {
+    shared.settle_addresses(&event.object);
+    if event.kind == EventKind::Deleted
+        && (object::namespace(&event.object), object::name(&event.object)) == ("default", "kubernetes")
+    {
         bootstrap::own_service(shared);
     }
 }

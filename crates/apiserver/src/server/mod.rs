@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 pub use builder::{Builder, Error};
 
 use crate::auth::Auth;
-use crate::resources::{Resource, Resources};
+use crate::object;
+use crate::resources::{Gvr, Resource, Resources};
 use crate::rest::User;
 use crate::schema::{MergeSchema, Registry};
 use crate::services::Services;
@@ -132,7 +133,17 @@ impl Shared {
     /// Follows a deletion of a client before it is answered.
     pub(crate) fn removed(&self, resource: &Resource, last: &Value) {
         if resource.gvr.is("", "services") {
-            self.services.release(last);
+            self.settle_addresses(last);
+        }
+    }
+
+    /// Notes what a Service has, or takes back what it had when there is none of its name by now. An event may be older
+    /// than what the store holds, so the store is asked.
+    fn settle_addresses(&self, service: &Value) {
+        let services = Gvr::new("", "v1", "services");
+        match self.store.get(&services, object::namespace(service), object::name(service)) {
+            Some(present) => self.services.note(&present),
+            None => self.services.release(service),
         }
     }
 

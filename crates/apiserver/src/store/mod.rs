@@ -158,7 +158,8 @@ impl Store {
         state.commit(gvr, None, Change::Put(object), dry_run)
     }
 
-    /// Replaces an object. Its `resourceVersion`, if it has one, must be that of the stored one, and its `uid` too.
+    /// Replaces an object. Its `resourceVersion`, if it has one, must be that of the stored one, and its `uid` too; its
+    /// `uid` and `creationTimestamp` stay where it has none.
     /// An object whose last finalizer goes while it is being deleted is removed by this. A write that changes nothing
     /// makes no event.
     ///
@@ -172,7 +173,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::update`].
-    pub fn update_with(&self, gvr: &Gvr, object: Value, dry_run: bool) -> Result<Arc<Value>, Status> {
+    pub fn update_with(&self, gvr: &Gvr, mut object: Value, dry_run: bool) -> Result<Arc<Value>, Status> {
         let mut state = self.write();
         let (namespace, name) = (object::namespace(&object), object::name(&object));
         let Some(current) = state.current(gvr, namespace, name).cloned() else {
@@ -189,6 +190,11 @@ impl Store {
                 object::uid(&current)
             );
             return Err(Status::conflict(&gvr.group, &gvr.resource, name, &why));
+        }
+        for field in ["uid", "creationTimestamp"] {
+            if object::meta_str(&object, field).is_empty() {
+                object::set_meta(&mut object, field, current["metadata"][field].clone());
+            }
         }
         let change = if deletion::is_finished(gvr, &object) { Change::Remove(object) } else { Change::Put(object) };
         state.commit(gvr, Some(current), change, dry_run)
@@ -357,3 +363,6 @@ fn key(namespace: &str, name: &str) -> Key {
 fn key_of(object: &Value) -> Key {
     key(object::namespace(object), object::name(object))
 }
+
+#[cfg(test)]
+mod tests;
