@@ -24,7 +24,7 @@ pub(crate) use call::Call;
 pub use call::User;
 pub(crate) use present::json_response;
 
-use crate::http::{Media, Query, ResourcePath};
+use crate::http::{Query, ResourcePath};
 use crate::server::Shared;
 use crate::status::Status;
 use crate::{Gvr, Resource};
@@ -73,10 +73,9 @@ async fn subresource(
 ) -> Result<Response, Status> {
     let name = path.subresource.clone().unwrap_or_default();
     let Some(subresource) = resource.subresource(&name).cloned() else { return Err(Status::no_such_path()) };
-    let mut call = Call::new(server, user, resource, path, query, &request)?;
-    if matches!(name.as_str(), "exec" | "attach" | "log" | "portforward") {
-        call.media = Media::JSON;
-        return subresources::stream(&call, &name, request).await;
+    let call = Call::new(server, user, resource, path, query, &request)?;
+    if matches!(name.as_str(), "exec" | "attach" | "log") {
+        return subresources::stream(&call);
     }
     let method = request.method().clone();
     let verb = match method {

@@ -99,8 +99,9 @@ fn success(code: u16) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code})
 }
 
-/// `exec`, `attach` and `log`.
-pub(super) async fn stream(call: &Call, name: &str, request: Request<Body>) -> Result<Response, Status> {
-    let _ = (call, name, request);
-    Err(Status::method_not_allowed())
+/// `exec`, `attach` and `log`: what a pod runtime answers, of which this server has none.
+pub(super) fn stream(call: &Call) -> Result<Response, Status> {
+    call.stored()?;
+    let message = "this API server has no pod runtime: nothing here runs the containers of pods";
+    Err(Status::new(503, "ServiceUnavailable", message))
 }

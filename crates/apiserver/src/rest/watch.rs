@@ -53,11 +53,13 @@ pub(super) fn stream(call: &Call, options: ListOptions) -> Result<Response, Stat
     // As the real one does: what goes wrong after the request was understood is an event, not an answer.
     let feed = match store.watch(storage, from) {
         Ok(feed) => feed,
-        Err(status) => return Ok(response(futures::stream::once(async move {
-            let mut bytes = Vec::new();
-            line(&mut bytes, "ERROR", status.to_value().to_string().as_bytes());
-            Ok::<Bytes, Infallible>(bytes.into())
-        }))),
+        Err(status) => {
+            return Ok(response(futures::stream::once(async move {
+                let mut bytes = Vec::new();
+                line(&mut bytes, "ERROR", status.to_value().to_string().as_bytes());
+                Ok::<Bytes, Infallible>(bytes.into())
+            })));
+        }
     };
     let life = options.timeout.unwrap_or_else(|| LIFE.mul_f64(1.0 + rand::rng().random::<f64>()));
     let mut bookmarks = tokio::time::interval_at(Instant::now() + BOOKMARK, BOOKMARK);
