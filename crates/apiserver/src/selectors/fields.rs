@@ -101,7 +101,9 @@ fn unescape(value: &str) -> Result<String, SelectorError> {
                 plain.push(c);
                 escaped = false;
             }
-            _ if escaped => return Err(SelectorError(format!("invalid field selector: invalid escape sequence: \\{c}"))),
+            _ if escaped => {
+                return Err(SelectorError(format!("invalid field selector: invalid escape sequence: \\{c}")));
+            }
             '\\' => escaped = true,
             '=' => return Err(SelectorError(format!("invalid field selector: unescaped character in {value:?}: ="))),
             _ => plain.push(c),
@@ -247,7 +249,12 @@ mod tests {
     fn refuses_in_the_words_of_kube_apiserver() {
         let table = [
             ("", "Pod", "spec.foo=bar", "field label not supported: spec.foo"),
-            ("", "ConfigMap", "data.a=b", "\"data.a\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+            (
+                "",
+                "ConfigMap",
+                "data.a=b",
+                "\"data.a\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+            ),
             ("kilo.squat.ai", "Peer", "spec.a=b", "field label not supported: spec.a"),
             ("", "Pod", "nonsense", "invalid selector: 'nonsense'; can't understand 'nonsense'"),
         ];

@@ -24,7 +24,8 @@ pub(super) fn deployment() -> (Vec<Column>, Cells) {
     ]);
     (columns, |object, now| {
         let ready = format!("{}/{}", status(object, "readyReplicas"), wanted(object));
-        let counts = [ready.into(), status(object, "updatedReplicas").into(), status(object, "availableReplicas").into()];
+        let counts =
+            [ready.into(), status(object, "updatedReplicas").into(), status(object, "availableReplicas").into()];
         row(object, counts, now)
     })
 }
@@ -41,7 +42,11 @@ pub(super) fn replica_set() -> (Vec<Column>, Cells) {
         SELECTOR,
     ]);
     (columns, |object, now| {
-        row(object, [wanted(object).into(), status(object, "replicas").into(), status(object, "readyReplicas").into()], now)
+        row(
+            object,
+            [wanted(object).into(), status(object, "replicas").into(), status(object, "readyReplicas").into()],
+            now,
+        )
     })
 }
 

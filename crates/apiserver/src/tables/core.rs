@@ -37,15 +37,14 @@ pub(super) fn secret() -> (Vec<Column>, Cells) {
 }
 
 pub(super) fn service_account() -> (Vec<Column>, Cells) {
-    let columns = columns(&[NAME, ("Secrets", "string", 0, "Number of secrets that pods of this account may use."), AGE]);
+    let columns =
+        columns(&[NAME, ("Secrets", "string", 0, "Number of secrets that pods of this account may use."), AGE]);
     (columns, |object, now| vec![name(object), length_at(object, &["secrets"]).into(), age_of(object, now)])
 }
 
 pub(super) fn lease() -> (Vec<Column>, Cells) {
     let columns = columns(&[NAME, ("Holder", "string", 0, "Who holds the lease."), AGE]);
-    (columns, |object, now| {
-        vec![name(object), str_at(object, &["spec", "holderIdentity"]).into(), age_of(object, now)]
-    })
+    (columns, |object, now| vec![name(object), str_at(object, &["spec", "holderIdentity"]).into(), age_of(object, now)])
 }
 
 pub(super) fn custom_resource_definition() -> (Vec<Column>, Cells) {
@@ -85,9 +84,8 @@ fn event_cells(event: &Value, now: OffsetDateTime) -> Vec<Value> {
         text => text.to_owned(),
     };
     let event_time = str_at(event, &["eventTime"]);
-    let age = |timestamp: &str, otherwise: &str| {
-        age::since(if timestamp.is_empty() { otherwise } else { timestamp }, now)
-    };
+    let age =
+        |timestamp: &str, otherwise: &str| age::since(if timestamp.is_empty() { otherwise } else { timestamp }, now);
     let first = either(&["firstTimestamp"], &["deprecatedFirstTimestamp"]);
     let mut last = either(&["lastTimestamp"], &["deprecatedLastTimestamp"]);
     let count = |path: &[&str]| object::at(event, path).and_then(Value::as_i64).filter(|count| *count != 0);

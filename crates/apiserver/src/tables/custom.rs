@@ -28,7 +28,8 @@ enum Source {
 pub(super) fn columns(additional: Option<&Value>) -> (Vec<Column>, Arc<[CustomColumn]>) {
     let additional = additional.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     if additional.is_empty() {
-        let (mut columns, sources) = (define(&[NAME, AGE]), [CustomColumn { kind: "date".into(), source: Source::Age }]);
+        let (mut columns, sources) =
+            (define(&[NAME, AGE]), [CustomColumn { kind: "date".into(), source: Source::Age }]);
         columns[1].kind = "date".into();
         return (columns, Arc::new(sources));
     }

@@ -60,7 +60,8 @@ impl JsonPath {
         let trimmed = text.trim();
         let inner = trimmed.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(trimmed);
         let mut reader = Reader { text: inner, position: 0 };
-        let steps = reader.steps().map_err(|why| JsonPathError { path: text.to_owned(), position: reader.position, why })?;
+        let steps =
+            reader.steps().map_err(|why| JsonPathError { path: text.to_owned(), position: reader.position, why })?;
         if reader.position < inner.len() {
             let why = "a path goes on with `.` or `[`";
             return Err(JsonPathError { path: text.to_owned(), position: reader.position, why });
@@ -70,7 +71,9 @@ impl JsonPath {
 
     /// The values at the path, in their order; none where it leads nowhere.
     pub fn find<'a>(&self, object: &'a Value) -> Vec<&'a Value> {
-        self.steps.iter().fold(vec![object], |found, step| found.into_iter().flat_map(|value| step.apply(value)).collect())
+        self.steps
+            .iter()
+            .fold(vec![object], |found, step| found.into_iter().flat_map(|value| step.apply(value)).collect())
     }
 }
 
@@ -257,8 +260,10 @@ impl Reader<'_> {
             return Ok(Operand::Literal(self.quoted()?.into()));
         }
         let rest = self.rest();
-        let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '+' | '.')).unwrap_or(rest.len());
-        let literal = serde_json::from_str(&rest[..length]).map_err(|_| "a value is a quoted text, a number, true or false")?;
+        let length =
+            rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '+' | '.')).unwrap_or(rest.len());
+        let literal =
+            serde_json::from_str(&rest[..length]).map_err(|_| "a value is a quoted text, a number, true or false")?;
         self.position += length;
         Ok(Operand::Literal(literal))
     }
@@ -304,5 +309,8 @@ impl Reader<'_> {
 }
 
 fn is_field_character(c: char) -> bool {
-    !matches!(c, '.' | '[' | ']' | '(' | ')' | '=' | '!' | '<' | '>' | '*' | '@' | '?' | ' ' | '{' | '}' | '$' | '\'' | '"')
+    !matches!(
+        c,
+        '.' | '[' | ']' | '(' | ')' | '=' | '!' | '<' | '>' | '*' | '@' | '?' | ' ' | '{' | '}' | '$' | '\'' | '"'
+    )
 }

@@ -170,7 +170,8 @@ fn row(printer: &Printer, item: &Value, options: &TableOptions<'_>) -> Value {
         IncludeObject::None => {}
         IncludeObject::Metadata => {
             let metadata = item.get("metadata").cloned().unwrap_or_else(|| json!({}));
-            let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": options.api_version, "metadata": metadata});
+            let partial =
+                json!({"kind": "PartialObjectMetadata", "apiVersion": options.api_version, "metadata": metadata});
             row.insert("object".into(), partial);
         }
         IncludeObject::Object => {

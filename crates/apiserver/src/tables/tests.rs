@@ -118,7 +118,12 @@ fn every_kind_shows_its_columns() {
         ),
         (("", "Namespace"), "Name | Status | Age", json!({"status": {"phase": "Active"}}), "x | Active | 60m"),
         (("", "ConfigMap"), "Name | Data | Age", json!({"data": {"a": "1"}, "binaryData": {"b": ""}}), "x | 2 | 60m"),
-        (("", "Secret"), "Name | Type | Data | Age", json!({"type": "Opaque", "data": {"a": ""}}), "x | Opaque | 1 | 60m"),
+        (
+            ("", "Secret"),
+            "Name | Type | Data | Age",
+            json!({"type": "Opaque", "data": {"a": ""}}),
+            "x | Opaque | 1 | 60m",
+        ),
         (("", "ServiceAccount"), "Name | Secrets | Age", json!({}), "x | 0 | 60m"),
         (
             ("coordination.k8s.io", "Lease"),
@@ -235,7 +240,10 @@ fn pods_show_what_their_containers_do() {
             ]}}),
             "x | 0/2 | Init:ExitCode:1 | 0",
         ),
-        (json!({"spec": {"containers": two}, "status": {"phase": "Failed", "reason": "Evicted"}}), "x | 0/2 | Evicted | 0"),
+        (
+            json!({"spec": {"containers": two}, "status": {"phase": "Failed", "reason": "Evicted"}}),
+            "x | 0/2 | Evicted | 0",
+        ),
     ];
     for (pod, expected) in table {
         let cells = shown(&Printer::builtin("", "Pod"), &with_metadata(pod));
@@ -314,7 +322,10 @@ fn a_table_carries_what_was_asked_for() {
     assert_eq!(metadata["apiVersion"], "meta.k8s.io/v1");
     assert_eq!(metadata["metadata"]["resourceVersion"], "7");
     let column = &metadata["columnDefinitions"][0];
-    assert_eq!((&column["name"], &column["type"], &column["format"]), (&json!("Name"), &json!("string"), &json!("name")));
+    assert_eq!(
+        (&column["name"], &column["type"], &column["format"]),
+        (&json!("Name"), &json!("string"), &json!("name"))
+    );
     assert_eq!(metadata["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     assert_eq!(metadata["rows"][0]["object"]["metadata"]["name"], "x");
     assert_eq!(metadata["rows"][0]["conditions"][0]["type"], "Completed");
