@@ -7,13 +7,18 @@
 //! calls; a [`Host`] stays with the one in which it was connected.
 
 mod addresses;
+pub mod capabilities;
+pub mod conntrack;
 mod error;
 mod links;
 mod netlink;
 pub mod nft;
+pub mod probe;
 mod programs;
 mod routes;
 mod rules;
+mod sys;
+pub mod sysctl;
 mod vxlan;
 mod watch;
 
@@ -24,6 +29,8 @@ pub use addresses::{LinkAddress, Scope as AddressScope};
 pub use error::{HostError, Refusal};
 pub use links::LinkInfo;
 pub use nft::NftError;
+pub use probe::Prober;
+pub use sysctl::Sysctls;
 pub use watch::Watch;
 
 use links::Links;

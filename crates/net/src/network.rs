@@ -140,8 +140,10 @@ pub enum Change {
 }
 
 /// The steps from `current` to `desired`, in an order in which each is possible: links, addresses, routes, rules; what
-/// goes, goes in the opposite order. A route that only changes its target is replaced, so that no packet finds none.
+/// goes, goes in the opposite order. A route that only changes its target is replaced, so that no packet finds none; so is
+/// one that shares its place (table, destination and metric) with another, of which replacing leaves none.
 pub fn changes(current: &Network, desired: &Network) -> Vec<Change> {
+    let current = &lasting(current, desired);
     let mut steps = Vec::new();
     let key = |r: &Route| (r.table, r.destination, r.metric);
     let kept: BTreeSet<_> = desired.routes.iter().map(key).collect();
@@ -150,14 +152,24 @@ pub fn changes(current: &Network, desired: &Network) -> Vec<Change> {
     steps.extend(current.addresses.difference(&desired.addresses).cloned().map(Change::RemoveAddress));
     link_changes(current, desired, &mut steps);
     steps.extend(desired.addresses.difference(&current.addresses).cloned().map(Change::AddAddress));
-    steps.extend(desired.routes.difference(&current.routes).cloned().map(Change::ReplaceRoute));
+    let wrong: BTreeSet<_> = current.routes.difference(&desired.routes).map(key).collect();
+    let unset = desired.routes.iter().filter(|r| !current.routes.contains(r) || wrong.contains(&key(r)));
+    steps.extend(unset.cloned().map(Change::ReplaceRoute));
     steps.extend(desired.rules.difference(&current.rules).cloned().map(Change::AddRule));
     steps
 }
 
+/// What is there without the routes and addresses that go with a link that goes, if only to come back otherwise.
+fn lasting(current: &Network, desired: &Network) -> Network {
+    let gone: BTreeSet<_> =
+        current.vxlans.iter().filter(|v| twin(desired, v).is_none()).map(|v| v.name.as_str()).collect();
+    let mut lasting = current.clone();
+    lasting.addresses.retain(|a| !gone.contains(a.link.as_str()));
+    lasting.routes.retain(|r| !matches!(&r.target, Target::Link { link, .. } if gone.contains(link.as_str())));
+    lasting
+}
+
 fn link_changes(current: &Network, desired: &Network, steps: &mut Vec<Change>) {
-    let bare = |v: &Vxlan| Vxlan { remotes: BTreeSet::new(), ..v.clone() };
-    let twin = |network: &Network, link: &Vxlan| network.vxlans.iter().find(|v| bare(v) == bare(link)).cloned();
     for gone in current.vxlans.iter().filter(|v| twin(desired, v).is_none()) {
         steps.push(Change::RemoveVxlan(gone.name.clone()));
     }
@@ -170,6 +182,12 @@ fn link_changes(current: &Network, desired: &Network, steps: &mut Vec<Change>) {
         steps.extend(present.remotes.difference(&link.remotes).map(|r| Change::RemoveRemote(name.clone(), *r)));
         steps.extend(link.remotes.difference(&present.remotes).map(|r| Change::AddRemote(name.clone(), *r)));
     }
+}
+
+/// The link that differs in its other ends at most.
+fn twin<'a>(network: &'a Network, link: &Vxlan) -> Option<&'a Vxlan> {
+    let bare = |v: &Vxlan| Vxlan { remotes: BTreeSet::new(), ..v.clone() };
+    network.vxlans.iter().find(|v| bare(v) == bare(link))
 }
 
 #[cfg(test)]
@@ -196,6 +214,41 @@ mod tests {
     fn a_route_with_a_new_target_is_replaced_and_never_missing() {
         let (old, new) = (route("10.0.0.0/8", "a"), route("10.0.0.0/8", "b"));
         assert_eq!(changes(&network(&[old]), &network(std::slice::from_ref(&new))), [Change::ReplaceRoute(new)]);
+    }
+
+    #[test]
+    fn a_route_that_shares_its_place_is_set_again() {
+        let (old, new) = (route("fd00::/8", "a"), route("fd00::/8", "b"));
+        let both = network(&[old, new.clone()]);
+        assert_eq!(changes(&both, &network(std::slice::from_ref(&new))), [Change::ReplaceRoute(new)]);
+    }
+
+    #[test]
+    fn a_link_made_anew_gets_its_addresses_and_routes_back() {
+        let vxlan = |mtu| Vxlan {
+            name: "vx".into(),
+            vni: 7,
+            port: 4789,
+            local: IpAddr::from([10, 0, 0, 9]),
+            mac: Mac([2; 6]),
+            mtu,
+            remotes: BTreeSet::new(),
+        };
+        let address = Address { link: "vx".into(), net: "10.9.0.1/24".parse().unwrap() };
+        let with = |mtu| Network {
+            vxlans: [vxlan(mtu)].into(),
+            addresses: [address.clone()].into(),
+            ..network(&[route("10.0.0.0/8", "vx")])
+        };
+        assert_eq!(
+            changes(&with(1400), &with(1450)),
+            [
+                Change::RemoveVxlan("vx".into()),
+                Change::AddVxlan(vxlan(1450)),
+                Change::AddAddress(address.clone()),
+                Change::ReplaceRoute(route("10.0.0.0/8", "vx")),
+            ]
+        );
     }
 
     #[test]

@@ -1,0 +1,197 @@
+//! Forgetting tracked UDP flows (ctnetlink, linux/netfilter/nfnetlink_conntrack.h).
+//!
+//! The kernel keeps sending a UDP flow where its first packet was translated to, even when that endpoint is gone, as
+//! long as the client goes on sending. Whoever takes an endpoint away makes the kernel forget the flow.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use rtnetlink::sys::{
+    AsyncSocket, AsyncSocketExt, SocketAddr as NetlinkAddr, TokioSocket, protocols::NETLINK_NETFILTER,
+};
+
+use crate::error::HostError;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+const IPCTNL_MSG_CT_NEW: u16 = 0;
+const IPCTNL_MSG_CT_GET: u16 = 1;
+const IPCTNL_MSG_CT_DELETE: u16 = 2;
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_DST: u16 = 4;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_DST_PORT: u16 = 3;
+/// The bits of an attribute's kind that are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
+const KIND_FLAGS: u16 = 0xc000;
+/// Length of `struct nlmsghdr`, and of it with `struct nfgenmsg`.
+const HEADER: usize = 16;
+const NETFILTER_HEADER: usize = 20;
+
+/// Makes the kernel forget the UDP flows whose first packet was sent to one of these addresses. Gives how many.
+///
+/// # Errors
+/// When the kernel has no connection tracking over netlink (module `nf_conntrack_netlink`) or refuses.
+pub async fn forget_udp(destinations: &BTreeSet<SocketAddr>) -> Result<usize, HostError> {
+    let failed = || HostError::io("make the kernel forget UDP flows (needs CAP_NET_ADMIN and nf_conntrack_netlink)");
+    let mut forgotten = 0;
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        if destinations.iter().any(|d| d.is_ipv6() == (family == libc::AF_INET6)) {
+            forgotten += forget_family(destinations, family as u8).await.map_err(failed())?;
+        }
+    }
+    Ok(forgotten)
+}
+
+async fn forget_family(destinations: &BTreeSet<SocketAddr>, family: u8) -> io::Result<usize> {
+    let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+    socket.socket_mut().bind_auto()?;
+    let kernel = NetlinkAddr::new(0, 0);
+    socket.send_to(&message(IPCTNL_MSG_CT_GET, NLM_F_REQUEST | NLM_F_DUMP, family, &[]), &kernel).await?;
+    let mut flows = Vec::new();
+    receive(&socket, |body| flows.extend(identity(body, destinations))).await?;
+    for flow in &flows {
+        socket.send_to(&message(IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, family, flow), &kernel).await?;
+        match receive(&socket, |_| {}).await {
+            // It ended by itself in the meantime.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            other => other?,
+        }
+    }
+    Ok(flows.len())
+}
+
+/// Hands over the attributes of each flow until the end of the list, an acknowledgement or an error.
+async fn receive(socket: &TokioSocket, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    loop {
+        let (datagram, _) = socket.recv_from_full().await?;
+        let mut rest = datagram.as_slice();
+        while rest.len() >= HEADER {
+            let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+            let kind = u16::from_ne_bytes([rest[4], rest[5]]);
+            let Some(one) = rest.get(..length).filter(|one| one.len() >= HEADER) else { break };
+            match (kind, one.get(HEADER..HEADER + 4)) {
+                (NLMSG_DONE, _) => return Ok(()),
+                (NLMSG_ERROR, Some(&[a, b, c, d])) => match i32::from_ne_bytes([a, b, c, d]) {
+                    0 => return Ok(()),
+                    code => return Err(io::Error::from_raw_os_error(-code)),
+                },
+                (kind, _) if kind == NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW => {
+                    each(one.get(NETFILTER_HEADER..).unwrap_or_default());
+                }
+                _ => {}
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
+
+fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
+    let length = (NETFILTER_HEADER + attributes.len()) as u32;
+    let mut bytes = Vec::with_capacity(length as usize);
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend((NFNL_SUBSYS_CTNETLINK << 8 | kind).to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend([family, 0, 0, 0]);
+    bytes.extend(attributes);
+    bytes
+}
+
+/// The attributes by which the kernel finds the flow again, if it is a UDP one to such a destination.
+fn identity(flow: &[u8], destinations: &BTreeSet<SocketAddr>) -> Option<Vec<u8>> {
+    let original = attributes(flow).find(|a| a.kind == CTA_TUPLE_ORIG)?;
+    if !destinations.contains(&udp_destination(original.value)?) {
+        return None;
+    }
+    let kept = attributes(flow).filter(|a| [CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE].contains(&a.kind));
+    let mut bytes = Vec::new();
+    for attribute in kept {
+        bytes.extend(attribute.whole);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    Some(bytes)
+}
+
+fn udp_destination(tuple: &[u8]) -> Option<SocketAddr> {
+    let ip = attributes(tuple).find(|a| a.kind == CTA_TUPLE_IP)?;
+    let address = attributes(ip.value).find_map(|a| match a.kind {
+        CTA_IP_V4_DST => <[u8; 4]>::try_from(a.value).ok().map(|b| IpAddr::from(Ipv4Addr::from(b))),
+        CTA_IP_V6_DST => <[u8; 16]>::try_from(a.value).ok().map(|b| IpAddr::from(Ipv6Addr::from(b))),
+        _ => None,
+    })?;
+    let protocol = attributes(tuple).find(|a| a.kind == CTA_TUPLE_PROTO)?;
+    let udp = attributes(protocol.value).any(|a| a.kind == CTA_PROTO_NUM && a.value == [libc::IPPROTO_UDP as u8]);
+    let port = attributes(protocol.value).find(|a| a.kind == CTA_PROTO_DST_PORT)?;
+    udp.then_some(SocketAddr::new(address, u16::from_be_bytes(port.value.try_into().ok()?)))
+}
+
+/// A netlink attribute: length and kind (two bytes each), value, padded to four bytes.
+struct Attribute<'a> {
+    kind: u16,
+    value: &'a [u8],
+    whole: &'a [u8],
+}
+
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+    std::iter::from_fn(move || {
+        let [l0, l1, k0, k1, ..] = *bytes else { return None };
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let whole = bytes.get(..length).filter(|whole| whole.len() >= 4)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Attribute { kind: u16::from_ne_bytes([k0, k1]) & !KIND_FLAGS, value: &whole[4..], whole })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = (4 + value.len() as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn flow(protocol: u8, port: u16) -> Vec<u8> {
+        let ip = attribute(CTA_TUPLE_IP | 0x8000, &attribute(CTA_IP_V4_DST, &[10, 0, 0, 1]));
+        let ports = [attribute(CTA_PROTO_NUM, &[protocol]), attribute(CTA_PROTO_DST_PORT, &port.to_be_bytes())];
+        let tuple = [ip, attribute(CTA_TUPLE_PROTO | 0x8000, &ports.concat())].concat();
+        [attribute(CTA_TUPLE_ORIG | 0x8000, &tuple), attribute(3, &[0; 4]), attribute(CTA_ID, &[1, 2, 3, 4])].concat()
+    }
+
+    #[test]
+    fn only_udp_flows_to_the_destination_are_found() {
+        let wanted = BTreeSet::from(["10.0.0.1:53".parse().unwrap()]);
+        assert!(identity(&flow(17, 53), &wanted).is_some());
+        assert!(identity(&flow(17, 54), &wanted).is_none());
+        assert!(identity(&flow(6, 53), &wanted).is_none());
+    }
+
+    #[test]
+    fn a_flow_is_named_by_its_tuple_and_its_number() {
+        let wanted = BTreeSet::from(["10.0.0.1:53".parse().unwrap()]);
+        let bytes = identity(&flow(17, 53), &wanted).unwrap();
+        assert_eq!(attributes(&bytes).map(|a| a.kind).collect::<Vec<_>>(), [CTA_TUPLE_ORIG, CTA_ID]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = identity(&bytes, &BTreeSet::new());
+        }
+    }
+}
