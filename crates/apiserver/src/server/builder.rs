@@ -21,7 +21,7 @@ use crate::store::Store;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The data folder can't be used.
-    #[error("the API server can't use its data folder {folder}: {error}; make it writable or give another --data-dir")]
+    #[error("the API server can't use its data folder {folder}: {error}; mend that or give another --data-dir")]
     Data {
         /// The folder.
         folder: PathBuf,

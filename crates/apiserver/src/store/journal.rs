@@ -9,6 +9,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,7 +75,8 @@ type Objects = indexmap::IndexMap<(Gvr, Key), Value>;
 impl Journal {
     /// Reads what the folder holds.
     pub(super) fn open(folder: &Path) -> io::Result<(Self, Contents)> {
-        fs::create_dir_all(folder)?;
+        // Secrets are in there.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
             let text = format!("{} is in use by another API server ({errno}); stop that one first", folder.display());
