@@ -33,10 +33,10 @@ pub enum HostError {
         /// What it is.
         kind: String,
     },
-    /// Somebody else's route or rule stands where ours shall.
+    /// Somebody else's route stands where ours shall.
     #[error("{what} exists already and is not ours ({owner}): it is left alone; remove it, or stop what makes it")]
     Occupied {
-        /// The route or rule.
+        /// The route.
         what: String,
         /// What is known of its owner, such as `protocol 4`.
         owner: String,

@@ -28,16 +28,12 @@ pub(crate) async fn add(netlink: &Netlink, rule: &Rule) -> Result<(), HostError>
         Err(refusal) if refusal.is(libc::EEXIST) => refusal,
         other => return other.map_err(HostError::kernel(format!("add the rule {}", describe(rule)))),
     };
+    // The kernel takes rules that differ in `not` alone for the same.
     let listed = list(netlink, rule.ipv6).await?;
-    let twins: Vec<_> = listed.iter().filter(|m| read(m).as_ref() == Some(&canonical(rule))).collect();
-    if twins.iter().any(|m| protocol(m) == PROTOCOL) {
+    if listed.iter().any(|m| protocol(m) == PROTOCOL && read(m).as_ref() == Some(&canonical(rule))) {
         return Ok(());
     }
-    let Some(foreign) = twins.first() else {
-        return Err(HostError::Kernel { what: format!("add the rule {}", describe(rule)), refusal });
-    };
-    let owner = format!("protocol {}", protocol(foreign));
-    Err(HostError::Occupied { what: format!("the rule {}", describe(rule)), owner })
+    Err(HostError::Kernel { what: format!("add the rule {}", describe(rule)), refusal })
 }
 
 /// Removes the rule; one that is not there is removed already.

@@ -40,7 +40,7 @@ impl Sysctls {
         let mut differing = Vec::new();
         for (key, value) in settings {
             let old = Self::read(key)?;
-            if old == *value {
+            if same(&old, value) {
                 continue;
             }
             let change = changes.entry((*key).to_owned()).or_insert(Change { old, new: String::new() });
@@ -62,7 +62,7 @@ impl Sysctls {
     pub fn restore(record: &Path) -> Result<(), HostError> {
         for (key, change) in load(record)? {
             match fs::read_to_string(file(&key)?) {
-                Ok(now) if now.trim_end() == change.new => write(&key, &change.old)?,
+                Ok(now) if same(&now, &change.new) => write(&key, &change.old)?,
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(HostError::io(format!("read the kernel setting {key}"))(error));
                 }
@@ -76,6 +76,11 @@ impl Sysctls {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether both hold the same words: the kernel separates them by tabs, whatever they were written with.
+fn same(one: &str, other: &str) -> bool {
+    one.split_whitespace().eq(other.split_whitespace())
 }
 
 fn write(key: &str, value: &str) -> Result<(), HostError> {

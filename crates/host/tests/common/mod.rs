@@ -11,10 +11,10 @@ use nix::sched::{CloneFlags, setns};
 use tokio::runtime::Runtime;
 
 /// A namespace that goes with the value, also when the test fails.
-pub struct Namespace(pub String);
+pub(crate) struct Namespace(pub(crate) String);
 
 impl Namespace {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let number = RandomState::new().build_hasher().finish() as u32;
         let namespace = Self(format!("th-{number:08x}"));
         run(&["ip", "netns", "add", &namespace.0]);
@@ -23,23 +23,23 @@ impl Namespace {
     }
 
     /// Runs `ip WORDS` inside and gives what it printed.
-    pub fn ip(&self, words: &str) -> String {
+    pub(crate) fn ip(&self, words: &str) -> String {
         self.exec(&format!("ip {words}"))
     }
 
-    pub fn exec(&self, words: &str) -> String {
+    pub(crate) fn exec(&self, words: &str) -> String {
         let mut command = vec!["ip", "netns", "exec", &self.0];
         command.extend(words.split_whitespace());
         run(&command)
     }
 
     /// Runs a future inside, on a thread and a runtime of its own.
-    pub fn run<T: Send>(&self, task: impl AsyncFnOnce() -> T + Send) -> T {
+    pub(crate) fn run<T: Send>(&self, task: impl AsyncFnOnce() -> T + Send) -> T {
         self.enter(|runtime| runtime.block_on(task()))
     }
 
     /// Runs a function inside, on a thread of its own, with a runtime.
-    pub fn enter<T: Send>(&self, task: impl FnOnce(Runtime) -> T + Send) -> T {
+    pub(crate) fn enter<T: Send>(&self, task: impl FnOnce(Runtime) -> T + Send) -> T {
         let inside = || {
             setns(File::open(format!("/run/netns/{}", self.0)).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             task(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap())
@@ -48,7 +48,7 @@ impl Namespace {
     }
 
     /// Joins two namespaces by a veth pair, both ends named `eth0` and up, with the addresses.
-    pub fn join(&self, other: &Self, own: &[&str], others: &[&str]) {
+    pub(crate) fn join(&self, other: &Self, own: &[&str], others: &[&str]) {
         self.ip(&format!("link add eth0 type veth peer name eth0 netns {}", other.0));
         for (namespace, addresses) in [(self, own), (other, others)] {
             for address in addresses {
@@ -73,7 +73,7 @@ fn run(words: &[&str]) -> String {
 }
 
 /// Waits for the condition, ten seconds at most.
-pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition().await {
         assert!(Instant::now() < deadline, "{what}: not within ten seconds");
