@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use crate::agent::{AgentState, Wish};
 use crate::plan::Plan;
+use crate::spawn::Sandbox;
 use crate::state::StateDir;
 
 /// How long the longest request may take: a node that comes or goes with its agent.
@@ -42,6 +44,20 @@ pub struct Place {
     pub env: Vec<(String, String)>,
     /// Where its programs start.
     pub working_dir: Option<String>,
+}
+
+impl Place {
+    /// A command in the container, with its environment.
+    ///
+    /// # Errors
+    /// The container has ended meanwhile.
+    pub fn command(&self, words: &[String]) -> io::Result<Command> {
+        let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Sandbox::of_process(self.pid)?.command(program);
+        command.args(arguments).env_clear().envs(self.env.iter().cloned());
+        command.current_dir(self.working_dir.as_deref().unwrap_or("/"));
+        Ok(command)
+    }
 }
 
 /// How a lab is.

@@ -20,7 +20,6 @@ use kube::{Api, Client, Config};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tombolo_lab::control::{Place, Request, Status, ask};
-use tombolo_lab::spawn::Sandbox;
 use tombolo_lab::state::{Process, StateDir};
 use tombolo_lab::{Family, Plan, Underlay, netns, supervisor, teardown, up, web};
 
@@ -207,8 +206,8 @@ fn a_command_runs_in_it() {
     let container = Request::Container { cluster: 1, namespace: "default".into(), pod: "web".into(), container: None };
     let place: Place = ask(NAME, &container).unwrap();
     assert!(place.env.contains(&("NODE_NAME".into(), "c1-n1".into())));
-    let mut command = Sandbox::of_process(place.pid).unwrap().command("sh");
-    let output = command.args(["-c", "hostname; cat /etc/hosts; exit 3"]).output().unwrap();
+    let words = ["sh", "-c", "hostname; cat /etc/hosts; exit 3"].map(String::from);
+    let output = place.command(&words).unwrap().output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("web\n127.0.0.1\tlocalhost\n"), "{text}");
     assert_eq!(output.status.code(), Some(3));

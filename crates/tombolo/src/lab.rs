@@ -8,7 +8,6 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 use tombolo_lab::agent::{Wish, in_node};
 use tombolo_lab::control::{Place, Request, Status, ask, cluster_number, node_number};
-use tombolo_lab::spawn::Sandbox;
 use tombolo_lab::state::{Process, StateDir, labs};
 use tombolo_lab::{Family, Plan, Underlay, plan, report, requirements, supervisor, teardown, web};
 
@@ -290,8 +289,7 @@ fn exec(name: &str, pod: &str, container: Option<String>, words: &[String]) -> R
     };
     let (cluster, namespace, pod) = (parse_cluster(cluster)?, namespace.to_owned(), pod.to_owned());
     let place: Place = ask(name, &Request::Container { cluster, namespace, pod, container })?;
-    let mut command = Sandbox::of_process(place.pid).context("the container has just ended")?.command(&words[0]);
-    command.args(&words[1..]).env_clear().envs(place.env).current_dir(place.working_dir.unwrap_or_else(|| "/".into()));
+    let mut command = place.command(words).context("the container has just ended")?;
     if let Some(terminal) = std::env::var_os("TERM") {
         command.env("TERM", terminal);
     }
