@@ -96,7 +96,7 @@ impl Capture {
         );
         let router = format!("tl-{}-router", lab.name);
         let mut child = Command::new("ip")
-            .args(["netns", "exec", &router, "tcpdump", "-i", "any", "-n", "-l", "-q", &filter])
+            .args(["netns", "exec", &router, "tcpdump", "-i", "any", "-n", "-l", "-q", "-Z", "root", &filter])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -63,7 +63,8 @@ impl Reporter {
         let api_version = if kind == "Peer" { "kilo.squat.ai/v1alpha1" } else { "v1" };
         let now = Timestamp::now();
         let event = core::Event {
-            metadata: ObjectMeta { generate_name: Some(format!("{name}.")), ..ObjectMeta::default() },
+            // As client-go names them: a generated name may not end in a dot.
+            metadata: ObjectMeta { name: Some(format!("{name}.{:x}", now.as_nanosecond())), ..ObjectMeta::default() },
             involved_object: core::ObjectReference {
                 api_version: Some(api_version.into()),
                 kind: Some(kind.into()),
@@ -89,7 +90,7 @@ impl Reporter {
         let object = subject.object.clone();
         tokio::spawn(async move {
             if let Err(error) = api.create(&PostParams::default(), &event).await {
-                tracing::warn!(%object, %error, next = "let the agent create events: see deploy/", "cannot write an Event");
+                tracing::warn!(%object, error = words(&error), next = "let the agent create events: see deploy/", "cannot write an Event");
             }
         });
     }
@@ -132,9 +133,17 @@ impl Reporter {
             match api.patch_status(&name, &params, &Patch::Apply(patch)).await {
                 // Kilo's own CRD has no status, and a Peer may be gone by now: neither is a fault.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => tracing::warn!(peer = %name, %error, "cannot write the Peer's condition"),
+                Err(error) => tracing::warn!(peer = %name, error = words(&error), "cannot write the Peer's condition"),
                 Ok(_) => {}
             }
         });
+    }
+}
+
+/// An error of the API server in its own words, without the whole Status object.
+pub(crate) fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        other => other.to_string(),
     }
 }

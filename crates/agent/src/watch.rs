@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tombolo_api::kilo;
 
+use crate::events::words;
 use crate::world::Change;
 
 /// Watches Nodes and Peers for as long as somebody listens. Interruptions are bridged: after one, everything is
@@ -92,5 +93,12 @@ fn say(kind: &str, error: &watcher::Error) {
     } else {
         "it is tried again; the node's network stays as it is meanwhile"
     };
-    tracing::warn!(%kind, %error, next, "cannot watch");
+    let error = match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => words(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        other => other.to_string(),
+    };
+    tracing::warn!(%kind, error, next, "cannot watch");
 }
