@@ -494,8 +494,9 @@ fn what_this_machine_has_is_found_and_nothing_is_left() {
     }
     let made = std::process::Command::new("ip")
         .args(["-n", &namespace.0, "link", "add", "wg0", "type", "wireguard"])
-        .status()
+        .output()
         .unwrap()
+        .status
         .success();
     assert_eq!(ok("WireGuard in the kernel"), made);
     if made {
