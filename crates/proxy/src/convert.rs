@@ -273,3 +273,126 @@ fn protocol(protocol: Option<&str>) -> Result<Protocol, String> {
         Some(other) => Err(format!("{other:?} is none of TCP, UDP, SCTP")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read<T: serde::de::DeserializeOwned>(json: serde_json::Value) -> T {
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn reasons(refused: &[Refused]) -> Vec<String> {
+        refused.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_service_is_read_and_what_is_bad_in_it_is_refused_for_itself() {
+        let converted = service(&read(serde_json::json!({
+            "metadata": {"namespace": "shop", "name": "web"},
+            "spec": {
+                "clusterIP": "10.96.0.1",
+                "clusterIPs": ["10.96.0.1", "fd00:96::1"],
+                "externalIPs": ["198.51.100.1", "127.0.0.1", "nonsense"],
+                "sessionAffinity": "ClientIP",
+                "externalTrafficPolicy": "Local",
+                "ports": [
+                    {"name": "http", "port": 80, "nodePort": 30080},
+                    {"name": "dns", "port": 53, "protocol": "UDP"},
+                    {"name": "bad", "port": 70000},
+                    {"name": "odd", "port": 1, "protocol": "DCCP"},
+                ],
+            },
+            "status": {"loadBalancer": {"ingress": [
+                {"ip": "203.0.113.1"}, {"ip": "203.0.113.2", "ipMode": "Proxy"}, {"hostname": "lb"},
+            ]}},
+        })));
+        let expected = Service {
+            cluster_ips: ["10.96.0.1", "fd00:96::1"].map(|ip| ip.parse().unwrap()).into(),
+            external_ips: vec!["198.51.100.1".parse().unwrap()],
+            load_balancer_ips: vec!["203.0.113.1".parse().unwrap()],
+            ports: vec![
+                ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: Some(30080) },
+                ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53, node_port: None },
+            ],
+            session_affinity: Some(AFFINITY_TIMEOUT),
+            internal_traffic_policy: TrafficPolicy::Cluster,
+            external_traffic_policy: TrafficPolicy::Local,
+        };
+        assert_eq!(converted.value, Some(expected));
+        assert_eq!(
+            reasons(&converted.refused),
+            [
+                "Service shop/web: spec.externalIPs: 127.0.0.1 is not an address of one host elsewhere",
+                "Service shop/web: spec.externalIPs: \"nonsense\" is not an IP address",
+                "Service shop/web: spec.ports.port: 70000 is not between 1 and 65535",
+                "Service shop/web: spec.ports.protocol: \"DCCP\" is none of TCP, UDP, SCTP",
+            ]
+        );
+    }
+
+    #[test]
+    fn services_that_are_not_for_a_proxy_are_left_alone() {
+        for (labels, spec) in [
+            (serde_json::json!({}), serde_json::json!({"clusterIP": "None"})),
+            (serde_json::json!({}), serde_json::json!({"type": "ExternalName", "externalName": "a.b"})),
+            (serde_json::json!({}), serde_json::json!({})),
+            (serde_json::json!({PROXY_NAME_LABEL: "other"}), serde_json::json!({"clusterIP": "10.96.0.1"})),
+        ] {
+            let object = serde_json::json!({"metadata": {"name": "web", "labels": labels}, "spec": spec});
+            let converted = service(&read(object.clone()));
+            assert_eq!((converted.value, converted.refused), (None, vec![]), "{object}");
+        }
+    }
+
+    #[test]
+    fn a_slice_gives_an_endpoint_for_each_address_and_port() {
+        let converted = endpoint_slice(&read(serde_json::json!({
+            "metadata": {"namespace": "shop", "name": "web-1", "labels": {SERVICE_NAME_LABEL: "web"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080}, {"name": "all"}],
+            "endpoints": [
+                {"addresses": ["10.0.0.1"], "nodeName": "n1"},
+                {"addresses": ["10.0.0.2"], "conditions": {"ready": false, "serving": true, "terminating": true}},
+                {"addresses": ["10.0.0.3"], "conditions": {"ready": false}},
+                {"addresses": ["fd00::1"]},
+                {"addresses": ["169.254.0.1"]},
+                {"addresses": []},
+            ],
+        })));
+        let slice = converted.value.unwrap();
+        assert_eq!(slice.service, ServiceKey::new("shop", "web"));
+        let seen: Vec<_> = slice
+            .endpoints
+            .iter()
+            .map(|e| (e.address.to_string(), e.port, e.ready, e.serving, e.terminating))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("10.0.0.1".to_owned(), 8080, true, true, false),
+                ("10.0.0.2".to_owned(), 8080, false, true, true),
+                ("10.0.0.3".to_owned(), 8080, false, false, false),
+            ]
+        );
+        assert_eq!(
+            reasons(&converted.refused),
+            [
+                "EndpointSlice shop/web-1: endpoints.addresses: fd00::1 is not of type IPv4",
+                "EndpointSlice shop/web-1: endpoints.addresses: 169.254.0.1 is not an address of one host elsewhere",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_slice_of_names_is_refused() {
+        let converted = endpoint_slice(&read(serde_json::json!({
+            "metadata": {"name": "web-1", "labels": {SERVICE_NAME_LABEL: "web"}},
+            "addressType": "FQDN",
+            "endpoints": [{"addresses": ["example.org"]}],
+        })));
+        assert_eq!(converted.value, None);
+        assert_eq!(converted.refused.len(), 1);
+    }
+}

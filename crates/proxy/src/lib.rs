@@ -43,6 +43,8 @@ mod model;
 mod plan;
 mod ruleset;
 mod table;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 pub use compile::{Compiled, tables};

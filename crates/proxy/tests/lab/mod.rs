@@ -60,9 +60,8 @@ impl Lab {
             lab.run("node", &["sysctl", "-qw", &format!("{key}=1")]);
         }
         // The node sends to service addresses itself, which takes a route, as any default one.
-        lab.run("node", &["ip", "link", "add", "uplink", "up", "type", "dummy"]);
         for route in ["10.96.0.0/16", "fd00:96::/112"] {
-            lab.run("node", &["ip", "route", "add", route, "dev", "uplink"]);
+            lab.run("node", &["ip", "route", "add", route, "dev", "to-b"]);
         }
         for name in ["a", "b"] {
             lab.serve(name);
