@@ -50,6 +50,11 @@ impl Query {
         self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
     }
 
+    /// All values of a parameter, in order.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
     /// Whether a parameter is there and isn't `false` or `0`, as apimachinery reads booleans.
     pub(crate) fn flag(&self, name: &str) -> bool {
         let Some((_, value)) = self.0.iter().find(|(n, _)| n == name) else { return false };
