@@ -75,7 +75,7 @@ async fn subresource(
     let Some(subresource) = resource.subresource(&name).cloned() else { return Err(Status::no_such_path()) };
     let call = Call::new(server, user, resource, path, query, &request)?;
     if matches!(name.as_str(), "exec" | "attach" | "log") {
-        return subresources::stream(&call);
+        return subresources::stream(&call, request).await;
     }
     let method = request.method().clone();
     let verb = match method {

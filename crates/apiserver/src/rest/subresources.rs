@@ -10,7 +10,7 @@ use super::present::json_response;
 use crate::http::{decode, read};
 use crate::status::{Cause, Status};
 use crate::store::{DeleteOptions, Deletion};
-use crate::{Gvr, clock, object};
+use crate::{Gvr, clock, exec, object};
 
 /// `namespaces/NAME/finalize`: what holds a namespace that is being deleted.
 pub(super) async fn finalize(call: &Call, request: Request<Body>) -> Result<Response, Status> {
@@ -99,9 +99,16 @@ fn success(code: u16) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code})
 }
 
-/// `exec`, `attach` and `log`: what a pod runtime answers, of which this server has none.
-pub(super) fn stream(call: &Call) -> Result<Response, Status> {
-    call.stored()?;
-    let message = "this API server has no pod runtime: nothing here runs the containers of pods";
-    Err(Status::new(503, "ServiceUnavailable", message))
+/// `exec`, `attach` and `log`: what the pod runtime answers.
+pub(super) async fn stream(call: &Call, request: Request<Body>) -> Result<Response, Status> {
+    let pod = call.stored()?;
+    let Some(runtime) = call.server.runtime.clone() else {
+        let message = "this API server has no pod runtime: nothing here runs the containers of pods";
+        return Err(Status::new(503, "ServiceUnavailable", message));
+    };
+    Ok(match call.path.subresource.as_deref() {
+        Some("exec") => exec::handle(request, pod, runtime).await,
+        Some("attach") => exec::attach(request, pod, runtime).await,
+        _ => exec::logs(request.uri().query().unwrap_or_default(), pod, runtime).await,
+    })
 }

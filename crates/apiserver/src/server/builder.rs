@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::tls::Tls;
 use super::{ApiServer, Shared, bootstrap, definitions, follow};
 use crate::auth::Auth;
+use crate::exec::PodRuntime;
 use crate::resources::{Gvr, Resources};
 use crate::rest::User;
 use crate::schema::Registry;
@@ -47,6 +48,7 @@ pub struct Builder {
     sans: Vec<IpAddr>,
     token: Option<String>,
     without_controllers: bool,
+    runtime: Option<Arc<dyn PodRuntime>>,
 }
 
 impl Builder {
@@ -86,6 +88,12 @@ impl Builder {
         self
     }
 
+    /// What runs the containers of pods: `exec`, `attach` and `log` ask it. Without one they are answered by 503.
+    pub fn pod_runtime(mut self, runtime: Arc<dyn PodRuntime>) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
     /// Builds the server and starts its controllers. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -119,6 +127,7 @@ impl Builder {
             services,
             auth,
             shutdown: CancellationToken::new(),
+            runtime: self.runtime,
             advertise: self.advertise,
             schema: RwLock::new(Registry::builtin()),
         });

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub use builder::{Builder, Error};
 
 use crate::auth::Auth;
+use crate::exec::PodRuntime;
 use crate::object;
 use crate::resources::{Gvr, Resource, Resources};
 use crate::rest::User;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) services: Services,
     pub(crate) auth: Auth,
     pub(crate) shutdown: CancellationToken,
+    /// What runs the containers of pods, if anything does.
+    pub(crate) runtime: Option<Arc<dyn PodRuntime>>,
     /// Where `default/kubernetes` leads to.
     advertise: Option<SocketAddr>,
     schema: RwLock<Registry>,
