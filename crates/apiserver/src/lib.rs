@@ -22,7 +22,7 @@ pub mod exec;
 mod http;
 pub mod object;
 pub mod patch;
-mod protobuf;
+pub mod protobuf;
 pub mod resources;
 mod rest;
 pub mod schema;

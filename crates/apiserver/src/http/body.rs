@@ -6,10 +6,14 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
+use crate::protobuf;
 use crate::status::Status;
 
 /// The largest body that is read, in bytes: kube-apiserver's limit.
 pub(crate) const LIMIT: usize = 3 << 20;
+
+/// The media types of an object of any kind.
+const TEXTS: [&str; 2] = ["application/json", "application/yaml"];
 
 /// The kinds of patch, by content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +39,16 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
 /// Decodes an object, as the content type says (JSON when it says nothing).
 ///
 /// # Errors
-/// 415 for other types than JSON, YAML and the protobuf of a built-in kind, 400 for what is no object.
+/// 415 for other types than JSON, YAML and the protobuf of a built-in kind, 400 for what is broken or no object.
 pub(crate) fn decode(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> {
     let value = match content_type(headers) {
         "" | "application/json" | "text/json" => json(bytes)?,
         "application/yaml" | "text/yaml" | "application/x-yaml" => yaml(bytes)?,
-        "application/vnd.kubernetes.protobuf" => crate::protobuf::decode(bytes).ok_or_else(unsupported)?,
-        _ => return Err(unsupported()),
+        protobuf::MEDIA_TYPE => protobuf::decode(bytes).map_err(|error| match error {
+            protobuf::Error::NotBuiltin { .. } => Status::unsupported_media_type(&TEXTS),
+            error => Status::bad_request(error.to_string()),
+        })?,
+        _ => return Err(Status::unsupported_media_type(&[TEXTS[0], TEXTS[1], protobuf::MEDIA_TYPE])),
     };
     match value {
         Value::Object(_) => Ok(value),
@@ -66,10 +73,6 @@ pub(crate) fn patch_kind(headers: &HeaderMap, bytes: &[u8]) -> Result<(PatchKind
             "application/apply-patch+yaml",
         ])),
     }
-}
-
-fn unsupported() -> Status {
-    Status::unsupported_media_type(&["application/json", "application/yaml"])
 }
 
 fn content_type(headers: &HeaderMap) -> &str {

@@ -1,175 +1,205 @@
-//! Messages of the built-in kinds, by the table of their fields.
-//!
-//! `messages.txt` has a line a message: its name and its fields, each `JSON-NAME:NUMBER:TYPE`. A field without a name is
-//! part of the message that it stands in. A type is `s`tring, `b`oolean, `i`nteger, b`y`tes or the name of a message,
-//! behind `?` for one that JSON leaves out when it is zero, `*` for one that can be absent, `[` for a list, `{` for a
-//! map and `W` for a list that is a message of its own.
-
-use std::collections::HashMap;
-use std::sync::LazyLock;
+//! Messages of the table, read as the JSON that Kubernetes has for them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
+use serde_json::{Map, Value};
 
-use super::wire::{Field, fields};
-use crate::clock;
+use super::error::Flaw;
+use super::special;
+use super::table::{self, Field, Fields, Kind, Shape};
+use super::wire::{Content, fields, varints};
 
-/// A field by its number.
-type Fields = HashMap<u64, (&'static str, &'static str)>;
+/// How deep objects and lists may stand in each other: what is stored is read again by a JSON parser that stops at 128.
+pub(super) const MAX_DEPTH: usize = 120;
 
-/// No object of a built-in kind nests deeper, except by malice.
-const MAX_DEPTH: usize = 64;
-
-static MESSAGES: LazyLock<HashMap<&'static str, Fields>> = LazyLock::new(|| {
-    let message = |line: &'static str| {
-        let (name, fields) = line.split_once(' ').unwrap_or((line, ""));
-        let field = |text: &'static str| {
-            let mut parts = text.splitn(3, ':');
-            let (name, number, kind) = (parts.next()?, parts.next()?, parts.next()?);
-            Some((number.parse().ok()?, (name, kind)))
-        };
-        (name, fields.split(' ').filter_map(field).collect())
-    };
-    include_str!("messages.txt").lines().map(message).collect()
-});
-
-/// Reads a message of the table; `None` where it is broken or isn't in the table.
-pub(super) fn decode(name: &str, bytes: &[u8]) -> Option<Value> {
-    message(name, bytes, 0).map(Value::Object)
+/// A flaw and where it is.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) path: String,
+    pub(super) flaw: Flaw,
 }
 
-fn message(name: &str, bytes: &[u8], depth: usize) -> Option<Map<String, Value>> {
-    let known = MESSAGES.get(name).filter(|_| depth < MAX_DEPTH)?;
+/// Reads a message of the table.
+pub(super) fn decode(message: &Fields, bytes: &[u8]) -> Result<Map<String, Value>, Broken> {
     let mut object = Map::new();
+    fill(&mut object, message, bytes, 1)?;
+    Ok(object)
+}
+
+/// Reads a message into an object that may have some of its fields: protobuf merges what comes twice.
+fn fill(object: &mut Map<String, Value>, message: &Fields, bytes: &[u8], depth: usize) -> Result<(), Broken> {
+    if depth > MAX_DEPTH {
+        return Err(Flaw::Depth(MAX_DEPTH).into());
+    }
     for field in fields(bytes) {
-        let (number, content) = field?;
-        let Some((name, kind)) = known.get(&number) else { continue };
-        let (omit_zero, kind) = match kind.strip_prefix('?') {
-            Some(kind) => (true, kind),
-            None => (false, *kind),
-        };
-        let (pointer, kind) = match kind.strip_prefix('*') {
-            Some(kind) => (true, kind),
-            None => (false, kind),
-        };
-        if name.is_empty() {
-            let Field::Bytes(bytes) = content else { return None };
-            object.append(&mut message(kind, bytes, depth + 1)?);
-            continue;
+        let (number, content) = field.map_err(Flaw::from)?;
+        let Some(field) = message.get(&number) else { continue };
+        put(object, field, content, depth).map_err(|broken| broken.within(field.name))?;
+    }
+    Ok(())
+}
+
+fn put(object: &mut Map<String, Value>, field: &Field, content: Content<'_>, depth: usize) -> Result<(), Broken> {
+    match field.shape {
+        Shape::One if field.name.is_empty() => {
+            let Some(message) = field.kind.message() else { return Ok(()) };
+            fill(object, message, bytes(content)?, depth)
         }
-        if let Some(kind) = kind.strip_prefix('[') {
-            let item = value(kind.trim_start_matches('*'), content, depth)?;
-            let list = object.entry(*name).or_insert_with(|| json!([]));
-            list.as_array_mut()?.push(item);
-        } else if let Some(kind) = kind.strip_prefix('{') {
-            let (key, item) = entry(kind, content, depth)?;
-            let map = object.entry(*name).or_insert_with(|| json!({}));
-            map.as_object_mut()?.insert(key, item);
-        } else {
-            let value = value(kind, content, depth)?;
-            if !(omit_zero && !pointer && is_zero(&value)) {
-                object.insert((*name).to_owned(), value);
+        Shape::One => {
+            let before = object.get_mut(field.name).map(Value::take);
+            let value = value(before, field.kind, content, depth + 1)?;
+            if field.omit_zero && is_zero(&value) {
+                object.shift_remove(field.name);
+            } else {
+                object.insert(field.name.to_owned(), value);
             }
+            Ok(())
+        }
+        Shape::List => {
+            let list = object.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
+            let Value::Array(list) = list else { return Ok(()) };
+            append(list, field.kind, content, depth + 1)
+        }
+        Shape::Map => {
+            let (key, value) = entry(field.kind, content, depth + 1)?;
+            let map = object.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(map) = map {
+                map.insert(key, value);
+            }
+            Ok(())
         }
     }
-    Some(object)
 }
 
-fn value(kind: &str, content: Field<'_>, depth: usize) -> Option<Value> {
-    match (kind, content) {
-        ("s", Field::Bytes(bytes)) => Some(std::str::from_utf8(bytes).ok()?.into()),
-        ("y", Field::Bytes(bytes)) => Some(STANDARD.encode(bytes).into()),
-        ("b", Field::Number(number)) => Some((number != 0).into()),
-        // Negative numbers are sign-extended to 64 bits.
-        ("i", Field::Number(number)) => Some(number.cast_signed().into()),
-        ("Time", Field::Bytes(bytes)) => time(bytes, clock::format_seconds),
-        ("MicroTime", Field::Bytes(bytes)) => time(bytes, clock::format_micros),
-        ("Quantity", Field::Bytes(bytes)) => only(bytes, 1).map(|text| text.unwrap_or_default().into()),
-        ("FieldsV1" | "RawExtension", Field::Bytes(bytes)) => raw(bytes),
-        ("IntOrString", Field::Bytes(bytes)) => int_or_string(bytes),
-        (kind, Field::Bytes(bytes)) => match kind.strip_prefix("W[") {
-            Some(kind) => items(kind, bytes, depth),
-            None => message(kind, bytes, depth + 1).map(Value::Object),
-        },
-        _ => None,
+/// One value. `before` is what the field has from earlier in the message.
+fn value(before: Option<Value>, kind: Kind, content: Content<'_>, depth: usize) -> Result<Value, Broken> {
+    if let Some(message) = kind.message() {
+        let mut object = match before {
+            Some(Value::Object(object)) => object,
+            _ => Map::new(),
+        };
+        fill(&mut object, message, bytes(content)?, depth)?;
+        return Ok(Value::Object(object));
     }
+    let value = match (kind, content) {
+        (Kind::String, Content::Bytes(bytes)) => special::text(bytes)?.into(),
+        (Kind::Bytes, Content::Bytes(bytes)) => STANDARD.encode(bytes).into(),
+        (Kind::Bool, Content::Varint(number)) => (number != 0).into(),
+        (Kind::Int32, Content::Varint(number)) => special::int32(number).into(),
+        (Kind::Int64, Content::Varint(number)) => number.cast_signed().into(),
+        (Kind::Double, Content::Fixed64(bytes)) => {
+            serde_json::Number::from_f64(f64::from_le_bytes(bytes)).ok_or(Flaw::Number)?.into()
+        }
+        (Kind::Time, Content::Bytes(bytes)) => special::time(bytes)?,
+        (Kind::MicroTime, Content::Bytes(bytes)) => special::micro_time(bytes)?,
+        (Kind::Quantity, Content::Bytes(bytes)) => special::quantity(bytes)?,
+        (Kind::IntOrString, Content::Bytes(bytes)) => special::int_or_string(bytes)?,
+        (Kind::FieldsV1 | Kind::Json, Content::Bytes(bytes)) => special::json(bytes)?,
+        (Kind::Strings, Content::Bytes(bytes)) => special::strings(bytes)?,
+        (Kind::SchemaOrArray | Kind::SchemaOrBool | Kind::SchemaOrStrings, Content::Bytes(bytes)) => {
+            schema_or(kind, bytes, depth)?
+        }
+        _ => return Err(Flaw::WireType.into()),
+    };
+    Ok(value)
 }
 
-/// A map's entry: the key is field 1, the value field 2.
-fn entry(kind: &str, content: Field<'_>, depth: usize) -> Option<(String, Value)> {
-    let Field::Bytes(bytes) = content else { return None };
-    let (mut key, mut item) = (String::new(), None);
-    for field in fields(bytes) {
-        match field? {
-            (1, Field::Bytes(bytes)) => key = std::str::from_utf8(bytes).ok()?.to_owned(),
-            (2, content) => item = Some(value(kind, content, depth + 1)?),
+/// The next item of a list, or several numbers.
+fn append(list: &mut Vec<Value>, kind: Kind, content: Content<'_>, depth: usize) -> Result<(), Broken> {
+    if let (Kind::Int32 | Kind::Int64, Content::Bytes(packed)) = (kind, content) {
+        for number in varints(packed).map_err(Flaw::from)? {
+            list.push(value(None, kind, Content::Varint(number), depth)?);
+        }
+        return Ok(());
+    }
+    let item = value(None, kind, content, depth + 1).map_err(|broken| broken.within(&format!("[{}]", list.len())))?;
+    list.push(item);
+    Ok(())
+}
+
+/// An entry of a map: a message with the key as field 1 and the value as field 2.
+fn entry(kind: Kind, content: Content<'_>, depth: usize) -> Result<(String, Value), Broken> {
+    let (mut key, mut found) = ("", None);
+    for field in fields(bytes(content)?) {
+        match field.map_err(Flaw::from)? {
+            (1, content) => key = special::text(bytes(content)?)?,
+            (2, content) => {
+                let value = value(found.take(), kind, content, depth + 1);
+                found = Some(value.map_err(|broken| broken.within(&format!("[{key:?}]")))?);
+            }
             _ => {}
         }
     }
-    let empty = || if matches!(kind, "s" | "y") { json!("") } else { Value::Null };
-    Some((key, item.unwrap_or_else(empty)))
+    let value = match found {
+        Some(value) => value,
+        // What is not there is zero.
+        None => value(None, kind, Content::Bytes(&[]), depth + 1)?,
+    };
+    Ok((key.to_owned(), value))
 }
 
-fn items(kind: &str, bytes: &[u8], depth: usize) -> Option<Value> {
-    fields(bytes).map(|field| value(kind, field?.1, depth + 1)).collect::<Option<Vec<Value>>>().map(Value::Array)
-}
-
-/// `metav1.Time`: seconds since 1970 and nanoseconds; a message without either is no time.
-fn time(bytes: &[u8], format: fn(OffsetDateTime) -> String) -> Option<Value> {
-    let (mut seconds, mut nanos) = (0, 0);
-    for field in fields(bytes) {
-        match field? {
-            (1, Field::Number(number)) => seconds = number.cast_signed(),
-            (2, Field::Number(number)) => nanos = number.cast_signed(),
+/// A schema (field 1), or field 2: several schemas, or strings; or a boolean (field 1) and a schema (field 2).
+fn schema_or(kind: Kind, content: &[u8], depth: usize) -> Result<Value, Broken> {
+    const SCHEMA: Kind = Kind::Message("apiextensions.JSONSchemaProps");
+    let (mut schema, mut allowed, mut list) = (None, false, Vec::new());
+    for field in fields(content) {
+        match (kind, field.map_err(Flaw::from)?) {
+            (Kind::SchemaOrBool, (1, Content::Varint(number))) => allowed = number != 0,
+            (Kind::SchemaOrBool, (1, _)) => return Err(Flaw::WireType.into()),
+            (Kind::SchemaOrBool, (2, content)) | (_, (1, content)) => {
+                schema = Some(value(schema.take(), SCHEMA, content, depth)?);
+            }
+            (Kind::SchemaOrArray, (2, content)) => append(&mut list, SCHEMA, content, depth)?,
+            (_, (2, content)) => append(&mut list, Kind::String, content, depth)?,
             _ => {}
         }
     }
-    if bytes.is_empty() {
-        return Some(Value::Null);
+    Ok(match (kind, schema) {
+        (_, _) if !list.is_empty() => Value::Array(list),
+        (_, Some(schema)) => schema,
+        (Kind::SchemaOrBool, None) => allowed.into(),
+        (_, None) => Value::Null,
+    })
+}
+
+fn bytes(content: Content<'_>) -> Result<&[u8], Flaw> {
+    match content {
+        Content::Bytes(bytes) => Ok(bytes),
+        _ => Err(Flaw::WireType),
     }
-    let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-    Some(format(time.checked_add(time::Duration::nanoseconds(nanos))?).into())
 }
 
-/// JSON inside protobuf.
-fn raw(bytes: &[u8]) -> Option<Value> {
-    serde_json::from_str(only(bytes, 1)?.unwrap_or("null")).ok()
-}
-
-fn int_or_string(bytes: &[u8]) -> Option<Value> {
-    let (mut is_string, mut number, mut text) = (false, 0, "");
-    for field in fields(bytes) {
-        match field? {
-            (1, Field::Number(kind)) => is_string = kind == 1,
-            (2, Field::Number(value)) => number = value.cast_signed(),
-            (3, Field::Bytes(bytes)) => text = std::str::from_utf8(bytes).ok()?,
-            _ => {}
-        }
-    }
-    Some(if is_string { text.into() } else { number.into() })
-}
-
-/// The text of one field.
-fn only(bytes: &[u8], wanted: u64) -> Option<Option<&str>> {
-    let mut found = None;
-    for field in fields(bytes) {
-        if let (number, Field::Bytes(bytes)) = field?
-            && number == wanted
-        {
-            found = Some(std::str::from_utf8(bytes).ok()?);
-        }
-    }
-    Some(found)
-}
-
+/// Whether a value that its type holds directly is what it is when nobody sets it.
 fn is_zero(value: &Value) -> bool {
     match value {
-        Value::Null => false,
+        Value::Null => true,
         Value::Bool(bool) => !bool,
-        Value::Number(number) => number.as_i64() == Some(0),
+        Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
         Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+impl Kind {
+    fn message(self) -> Option<&'static Fields> {
+        match self {
+            Kind::Message(name) => table::message(name),
+            _ => None,
+        }
+    }
+}
+
+impl Broken {
+    /// The same, seen from outside of a field or of an item (`[0]`).
+    fn within(mut self, outer: &str) -> Self {
+        let dot = if outer.is_empty() || self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.path = format!("{outer}{dot}{}", self.path);
+        self
+    }
+}
+
+impl From<Flaw> for Broken {
+    fn from(flaw: Flaw) -> Self {
+        Broken { path: String::new(), flaw }
     }
 }

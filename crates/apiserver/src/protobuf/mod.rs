@@ -1,108 +1,135 @@
 //! Request bodies in Kubernetes' protobuf, read as JSON.
 //!
-//! client-go's typed clients (and with them `kubectl create configmap` and its like since 1.32) send protobuf without a
-//! way back, so built-in kinds are read in it; answers are always JSON, which those clients take. The envelope is
-//! `k8s\0` and a `runtime.Unknown`
-//! (<https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding>).
+//! client-go's typed clients (and with them `kubectl create configmap` and its like since 1.32) send built-in kinds in
+//! protobuf and do not try again with JSON, so those are read; answers are always JSON, which these clients accept.
+//!
+//! The envelope is `k8s\0` and a `runtime.Unknown`
+//! (<https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding>):
+//!
+//! ```text
+//! 1 typeMeta { 1 apiVersion, 2 kind }   2 raw: the object   3 contentEncoding   4 contentType
+//! ```
+//!
+//! The object is read by a table of fields. Go's generated code writes every field that is no pointer, list or map, set
+//! or not; what Go's JSON leaves out when it is zero is left out here too, so that an object is the same whichever way
+//! it came.
 
+mod error;
+mod fuzz;
 mod message;
+mod special;
+mod table;
 mod wire;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+pub use error::{Error, Flaw};
+pub use fuzz::fuzz;
 
 use crate::resources::Gvk;
-use wire::{Field, fields};
+use wire::{Content, fields};
+
+/// The media type.
+pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
 const MAGIC: &[u8] = b"k8s\0";
 
-/// Reads a body; `None` for what isn't in this format or is of a kind that isn't known in it.
-pub(crate) fn decode(body: &[u8]) -> Option<Value> {
-    let mut unknown = (None, None);
-    for field in fields(body.strip_prefix(MAGIC)?) {
-        match field? {
-            (1, Field::Bytes(meta)) => unknown.0 = Some(meta),
-            (2, Field::Bytes(raw)) => unknown.1 = Some(raw),
-            _ => {}
+/// Reads a body: the object with its `kind` and `apiVersion`.
+///
+/// # Errors
+/// Bodies in another format, of a kind that is not built in, or broken ones; with where and why.
+pub fn decode(body: &[u8]) -> Result<Value, Error> {
+    let envelope = envelope(body.strip_prefix(MAGIC).ok_or(Error::Prefix)?).map_err(|why| broken("Unknown", why))?;
+    let text = |bytes| special::text(bytes).map_err(|why| broken("Unknown", why));
+    let (api_version, kind) = (text(envelope.api_version)?, text(envelope.kind)?);
+    if kind.is_empty() {
+        return Err(Error::NoKind);
+    }
+    let (encoding, content_type) = (text(envelope.encoding)?, text(envelope.content_type)?);
+    if !encoding.is_empty() || !matches!(content_type, "" | MEDIA_TYPE) {
+        return Err(Error::Content { content_type: content_type.to_owned(), encoding: encoding.to_owned() });
+    }
+    let message = message_of(api_version, kind)?;
+    let fields = message::decode(message, envelope.raw).map_err(|broken| Error::Broken {
+        kind: kind.to_owned(),
+        path: broken.path,
+        why: broken.flaw,
+    })?;
+    let mut object = Map::new();
+    object.insert("kind".to_owned(), kind.into());
+    object.insert("apiVersion".to_owned(), api_version.into());
+    object.extend(fields);
+    let object = Value::Object(object);
+    if deeper_than(&object, message::MAX_DEPTH) {
+        return Err(broken(kind, Flaw::Depth(message::MAX_DEPTH)));
+    }
+    Ok(object)
+}
+
+/// What a `runtime.Unknown` says.
+#[derive(Default)]
+struct Envelope<'a> {
+    api_version: &'a [u8],
+    kind: &'a [u8],
+    raw: &'a [u8],
+    encoding: &'a [u8],
+    content_type: &'a [u8],
+}
+
+fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, Flaw> {
+    let mut envelope = Envelope::default();
+    let mut type_meta: &[u8] = &[];
+    read(bytes, &mut [&mut type_meta, &mut envelope.raw, &mut envelope.encoding, &mut envelope.content_type])?;
+    read(type_meta, &mut [&mut envelope.api_version, &mut envelope.kind])?;
+    Ok(envelope)
+}
+
+/// Reads the fields 1, 2, … of a message, all of them bytes.
+fn read<'a>(bytes: &'a [u8], wanted: &mut [&mut &'a [u8]]) -> Result<(), Flaw> {
+    for field in fields(bytes) {
+        let (number, content) = field.map_err(Flaw::from)?;
+        let index = usize::try_from(number - 1).unwrap_or(usize::MAX);
+        match (wanted.get_mut(index), content) {
+            (Some(place), Content::Bytes(bytes)) => **place = bytes,
+            (Some(_), _) => return Err(Flaw::WireType),
+            (None, _) => {}
         }
     }
-    let (mut api_version, mut kind) = ("", "");
-    for field in fields(unknown.0?) {
-        match field? {
-            (1, Field::Bytes(text)) => api_version = std::str::from_utf8(text).ok()?,
-            (2, Field::Bytes(text)) => kind = std::str::from_utf8(text).ok()?,
-            _ => {}
-        }
-    }
+    Ok(())
+}
+
+/// The message of a kind. `DeleteOptions` are of every group.
+fn message_of(api_version: &str, kind: &str) -> Result<&'static table::Fields, Error> {
     let gvk = Gvk::parse(api_version, kind);
-    let package = match (&*gvk.group, kind) {
-        (_, "DeleteOptions") => "meta",
-        ("", _) => "core",
-        (group, _) => group.split('.').next()?,
+    let package = match &*gvk.group {
+        _ if kind == "DeleteOptions" => Some("meta"),
+        "" => Some("core"),
+        "apps" => Some("apps"),
+        "autoscaling" => Some("autoscaling"),
+        "policy" => Some("policy"),
+        group => group.strip_suffix(".k8s.io").map(|group| group.strip_suffix(".authorization").unwrap_or(group)),
     };
-    let mut object = message::decode(&format!("{package}.{kind}"), unknown.1.unwrap_or_default())?;
-    let map = object.as_object_mut()?;
-    map.shift_insert(0, "kind".to_owned(), kind.into());
-    map.shift_insert(1, "apiVersion".to_owned(), api_version.into());
-    Some(object)
+    let known = |package: &str| table::names().any(|name| name.split('.').next() == Some(package));
+    let Some(package) = package.filter(|package| known(package)) else {
+        return Err(Error::NotBuiltin { api_version: api_version.to_owned(), kind: kind.to_owned() });
+    };
+    let message = table::message(&format!("{package}.{kind}"));
+    let served = kind == "DeleteOptions" || &*gvk.version == "v1";
+    let unknown = || Error::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() };
+    message.filter(|_| served).ok_or_else(unknown)
+}
+
+fn broken(kind: &str, why: Flaw) -> Error {
+    Error::Broken { kind: kind.to_owned(), path: String::new(), why }
+}
+
+fn deeper_than(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Object(map) => levels == 0 || map.values().any(|value| deeper_than(value, levels - 1)),
+        Value::Array(list) => levels == 0 || list.iter().any(|value| deeper_than(value, levels - 1)),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    /// A length-delimited field.
-    fn bytes(number: u8, content: &[u8]) -> Vec<u8> {
-        let mut field = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
-        field.extend_from_slice(content);
-        field
-    }
-
-    fn body(api_version: &str, kind: &str, object: &[u8]) -> Vec<u8> {
-        let meta = [bytes(1, api_version.as_bytes()), bytes(2, kind.as_bytes())].concat();
-        [MAGIC.to_vec(), bytes(1, &meta), bytes(2, object)].concat()
-    }
-
-    #[test]
-    fn a_config_map_is_read_without_the_fields_that_are_not_set() {
-        let metadata = [bytes(1, b"a"), bytes(2, b""), bytes(3, b"default"), bytes(8, b"")].concat();
-        let entry = [bytes(1, b"x"), bytes(2, b"y")].concat();
-        let object = [bytes(1, &metadata), bytes(2, &entry)].concat();
-        assert_eq!(
-            decode(&body("v1", "ConfigMap", &object)).unwrap(),
-            json!({
-                "kind": "ConfigMap", "apiVersion": "v1",
-                "metadata": {"name": "a", "namespace": "default", "creationTimestamp": null},
-                "data": {"x": "y"},
-            })
-        );
-    }
-
-    #[test]
-    fn a_pointer_to_zero_is_kept() {
-        let spec = [vec![1 << 3, 0], vec![5 << 3, 0]].concat();
-        let object = decode(&body("apps/v1", "Deployment", &bytes(2, &spec))).unwrap();
-        assert_eq!(object["spec"]["replicas"], 0);
-        assert_eq!(object["spec"].get("minReadySeconds"), None);
-    }
-
-    #[test]
-    fn other_kinds_and_formats_are_not_read() {
-        assert_eq!(decode(&body("v1", "Nothing", b"")), None);
-        assert_eq!(decode(b"{}"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_are_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            for kind in ["Pod", "Service", "Event"] {
-                let _ = message::decode(&format!("core.{kind}"), &bytes);
-            }
-            let _ = decode(&[MAGIC, &bytes].concat());
-        }
-    }
-}
+mod tests;
