@@ -21,6 +21,7 @@ use crate::control::{ClusterStatus, NodeStatus, Place};
 use crate::kubelet::{Facts, Kubelet, Running};
 use crate::plan::{ClusterPlan, MAX_NODES, NodePlan, Plan, Underlay};
 use crate::pod::directory::Directory;
+use crate::pod::runtime::Runtime;
 use crate::pod::worker::bare;
 use crate::state::StateDir;
 use crate::{dns, netns, underlay};
@@ -60,7 +61,8 @@ impl Cluster {
         let cluster = plan.cluster(number);
         let directory = Arc::new(Directory::default());
         let addresses = bare(&cluster.api_servers());
-        let mut builder = ApiServer::builder().service_cidrs(cluster.service_cidrs());
+        let runtime = Arc::new(Runtime(directory.clone()));
+        let mut builder = ApiServer::builder().service_cidrs(cluster.service_cidrs()).pod_runtime(runtime);
         if let Some(ip) = addresses.first() {
             builder = builder.advertise(SocketAddr::new(*ip, API_PORT));
         }

@@ -52,10 +52,23 @@ impl Place {
     /// # Errors
     /// The container has ended meanwhile.
     pub fn command(&self, words: &[String]) -> io::Result<Command> {
+        self.command_in(Sandbox::of_process(self.pid)?, words)
+    }
+
+    /// The same in a session of its own; with `terminal` its standard input, which is one, becomes the session's.
+    ///
+    /// # Errors
+    /// As [`Place::command`].
+    pub fn session(&self, words: &[String], terminal: bool) -> io::Result<Command> {
+        let sandbox = Sandbox::of_process(self.pid)?;
+        self.command_in(if terminal { sandbox.terminal() } else { sandbox.session() }, words)
+    }
+
+    fn command_in(&self, sandbox: Sandbox, words: &[String]) -> io::Result<Command> {
         let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut command = Sandbox::of_process(self.pid)?.command(program);
+        let sandbox = sandbox.directory(self.working_dir.as_deref().unwrap_or("/"))?;
+        let mut command = sandbox.command(program);
         command.args(arguments).env_clear().envs(self.env.iter().cloned());
-        command.current_dir(self.working_dir.as_deref().unwrap_or("/"));
         Ok(command)
     }
 }

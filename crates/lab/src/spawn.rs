@@ -1,4 +1,4 @@
-//! Starting programs inside namespaces: the one place with `unsafe`, because what happens between fork(2) and execve(2)
+//! Starting programs inside namespaces: here is `unsafe`, because what happens between fork(2) and execve(2)
 //! may only use what is async-signal-safe.
 
 use std::ffi::{CStr, CString, OsStr};
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::setsid;
+use nix::unistd::{chdir, setsid};
 
 use crate::netns;
 
@@ -24,6 +24,10 @@ pub struct Sandbox {
     mounts: Option<Vec<(CString, CString)>>,
     hostname: Option<CString>,
     session: bool,
+    /// The standard input is a terminal, which becomes the session's.
+    terminal: bool,
+    /// Where the program starts, in the namespaces that it joins: joining a mount namespace leads to its root.
+    directory: Option<CString>,
 }
 
 impl Sandbox {
@@ -76,6 +80,21 @@ impl Sandbox {
         self
     }
 
+    /// In a session of its own, whose terminal is the program's standard input.
+    pub fn terminal(mut self) -> Self {
+        self.terminal = true;
+        self.session()
+    }
+
+    /// Starting in this folder, after everything else has been done.
+    ///
+    /// # Errors
+    /// A path with a NUL byte.
+    pub fn directory(mut self, path: &str) -> io::Result<Self> {
+        self.directory = Some(c_string(OsStr::new(path))?);
+        Ok(self)
+    }
+
     /// The program in this sandbox. `$PATH` is that of the caller.
     pub fn command(self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
@@ -89,6 +108,9 @@ impl Sandbox {
         if self.session {
             setsid()?;
         }
+        if self.terminal {
+            take_terminal()?;
+        }
         for (namespace, kind) in &self.join {
             setns(namespace, *kind)?;
         }
@@ -96,18 +118,34 @@ impl Sandbox {
             unshare(CloneFlags::CLONE_NEWUTS)?;
             set_hostname(name)?;
         }
-        let Some(mounts) = &self.mounts else { return Ok(()) };
-        unshare(CloneFlags::CLONE_NEWNS)?;
-        // Nothing that is mounted here is seen outside, and namespaces that go outside go here too.
-        mount(None::<&CStr>, c"/", None::<&CStr>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&CStr>)?;
-        // /sys shows the network namespace of whoever mounted it.
-        let _ = umount2(c"/sys", MntFlags::MNT_DETACH);
-        mount(Some(c"sysfs"), c"/sys", Some(c"sysfs"), MsFlags::empty(), None::<&CStr>)?;
-        for (source, target) in mounts {
-            mount(Some(source.as_c_str()), target.as_c_str(), None::<&CStr>, MsFlags::MS_BIND, None::<&CStr>)?;
+        if let Some(mounts) = &self.mounts {
+            own_mounts(mounts)?;
+        }
+        if let Some(directory) = &self.directory {
+            chdir(directory.as_c_str())?;
         }
         Ok(())
     }
+}
+
+/// Makes the standard input the terminal of this process's session.
+fn take_terminal() -> io::Result<()> {
+    // SAFETY: the request takes a number, and a descriptor that is not open is an error like another.
+    let result = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn own_mounts(mounts: &[(CString, CString)]) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    // Nothing that is mounted here is seen outside, and namespaces that go outside go here too.
+    mount(None::<&CStr>, c"/", None::<&CStr>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&CStr>)?;
+    // /sys shows the network namespace of whoever mounted it.
+    let _ = umount2(c"/sys", MntFlags::MNT_DETACH);
+    mount(Some(c"sysfs"), c"/sys", Some(c"sysfs"), MsFlags::empty(), None::<&CStr>)?;
+    for (source, target) in mounts {
+        mount(Some(source.as_c_str()), target.as_c_str(), None::<&CStr>, MsFlags::MS_BIND, None::<&CStr>)?;
+    }
+    Ok(())
 }
 
 fn set_hostname(name: &CStr) -> io::Result<()> {

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "lab/streams.rs"]
+mod streams;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -14,7 +17,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, LogParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use nix::sys::signal::Signal;
@@ -175,6 +178,7 @@ async fn use_it() {
 
     container_ends_and_comes_back(&pods).await;
     a_command_runs_in_it();
+    streams::work(&pods, &status.clusters[0].kubeconfig).await;
     nodes_come_and_go(&nodes).await;
 
     let params = DeleteParams { grace_period_seconds: Some(5), ..DeleteParams::default() };
@@ -192,14 +196,17 @@ async fn container_ends_and_comes_back(pods: &Api<Pod>) {
         container["restartCount"].as_i64() >= Some(2) && container["lastState"]["terminated"]["exitCode"] == 3
     })
     .await;
-    let uid = pods.get("loop").await.unwrap().metadata.uid.unwrap();
-    let log = StateDir::new(NAME).node("c1-n1").pod(&uid).join("main.previous.log");
-    assert_eq!(std::fs::read_to_string(log).unwrap(), "run on loop\n");
-    let params = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
-    pods.delete("loop", &params).await.unwrap();
-    until("it to go", async || pods.get_opt("loop").await.unwrap().is_none()).await;
+    let previous = LogParams { previous: true, ..LogParams::default() };
+    assert_eq!(pods.logs("loop", &previous).await.unwrap(), "run on loop\n");
+    delete(pods, "loop").await;
     pods.create(&PostParams::default(), &pod("idle", json!({"image": "tombolo/pause"}))).await.unwrap();
     wait_for_ready(pods, "idle").await;
+}
+
+async fn delete(pods: &Api<Pod>, name: &str) {
+    let params = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
+    pods.delete(name, &params).await.unwrap();
+    until("it to go", async || pods.get_opt(name).await.unwrap().is_none()).await;
 }
 
 fn a_command_runs_in_it() {

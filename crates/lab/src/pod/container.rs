@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -9,10 +10,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
+use super::log::{Growth, Writer};
 use super::probe::{Readiness, Target, look};
 use super::status::{RestartPolicy, State, Terminated};
 use crate::spawn::Sandbox;
@@ -24,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often an unready container is looked at: a kubelet, too, looks more often than the period says then.
 const UNREADY_PERIOD: Duration = Duration::from_millis(20);
+/// How long the rest of a log may take once nothing is left of its container: somebody else holds the pipe open.
+const LOG_END: Duration = Duration::from_secs(1);
 
 /// What a container runs, and in what.
 #[derive(Debug, Clone)]
@@ -40,6 +45,8 @@ pub struct ContainerSpec {
     pub log: PathBuf,
     /// What its last run wrote.
     pub previous_log: PathBuf,
+    /// Tells how far the log is.
+    pub growth: watch::Sender<Growth>,
     /// Its readiness probe.
     pub readiness: Option<Readiness>,
     /// The network namespace that it runs in.
@@ -82,11 +89,18 @@ pub async fn supervise(
         let started = clock::now();
         let running_since = tokio::time::Instant::now();
         let exit_code = match start(&spec) {
-            Ok(child) => run(child, &spec, &started, &events, &mut stop).await,
+            Ok((child, log)) => {
+                let exit_code = run(child, &spec, &started, &events, &mut stop).await;
+                // With the end of its container a log is whole.
+                let _ = tokio::time::timeout(LOG_END, log).await;
+                exit_code
+            }
             Err(error) => {
-                let message = format!("cannot start {:?}: {error}", spec.words[0]);
+                let message = format!("cannot start {:?}: {error}\n", spec.words[0]);
+                if let Ok(log) = Writer::create(&spec.log, spec.growth.clone()) {
+                    let _ = log.copy(message.as_bytes()).await;
+                }
                 // What a shell says of a program that it can't start.
-                let _ = std::fs::write(&spec.log, format!("{message}\n"));
                 127
             }
         };
@@ -106,7 +120,8 @@ pub async fn supervise(
     tell(ContainerEvent::Done);
 }
 
-fn start(spec: &ContainerSpec) -> io::Result<Child> {
+/// The process, and the task that writes its log.
+fn start(spec: &ContainerSpec) -> io::Result<(Child, JoinHandle<io::Result<()>>)> {
     let mut sandbox = Sandbox::network(&spec.network)?.session();
     for (source, target) in &spec.mounts {
         sandbox = sandbox.bind(source, target)?;
@@ -114,7 +129,7 @@ fn start(spec: &ContainerSpec) -> io::Result<Child> {
     if let Some(hostname) = &spec.hostname {
         sandbox = sandbox.hostname(hostname)?;
     }
-    let log = open_log(&spec.log)?;
+    let (source, sink) = io::pipe()?;
     let mut command = sandbox.command(&spec.words[0]);
     command
         .args(&spec.words[1..])
@@ -122,9 +137,11 @@ fn start(spec: &ContainerSpec) -> io::Result<Child> {
         .envs(spec.env.iter().cloned())
         .current_dir(spec.working_dir.as_deref().unwrap_or("/"))
         .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log);
-    tokio::process::Command::from(command).spawn()
+        .stdout(sink.try_clone()?)
+        .stderr(sink);
+    let child = tokio::process::Command::from(command).spawn()?;
+    let log = Writer::create(&spec.log, spec.growth.clone())?;
+    Ok((child, tokio::spawn(log.copy(pipe::Receiver::from_owned_fd(OwnedFd::from(source))?))))
 }
 
 /// Opens a log to write at its end.
@@ -215,6 +232,7 @@ fn probe(
     Some(tokio::spawn(watch).abort_handle())
 }
 
-fn exit_code(status: ExitStatus) -> i32 {
+/// As a shell tells it: the exit code, or 128 and the number of the signal that ended the process.
+pub fn exit_code(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255)
 }

@@ -4,8 +4,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
+use super::log::Growth;
+
 /// A container, as far as one needs to know to run something in it or to read what it wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ContainerEntry {
     /// Its name.
     pub name: String,
@@ -15,8 +19,10 @@ pub struct ContainerEntry {
     pub working_dir: Option<String>,
     /// Its main process, while it runs.
     pub pid: Option<i32>,
-    /// What it writes.
+    /// What it writes, as records ([`super::log`]).
     pub log: PathBuf,
+    /// How far that is.
+    pub growth: watch::Receiver<Growth>,
 }
 
 impl ContainerEntry {
@@ -27,7 +33,7 @@ impl ContainerEntry {
 }
 
 /// A pod of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PodEntry {
     /// Its UID.
     pub uid: String,

@@ -2,7 +2,11 @@
 
 pub mod container;
 pub mod directory;
+pub mod exec;
+pub mod log;
 pub mod probe;
+pub mod runtime;
 pub mod spec;
 pub mod status;
+pub mod terminal;
 pub mod worker;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::container::{ContainerEvent, ContainerSpec, supervise};
 use super::directory::{ContainerEntry, PodEntry};
+use super::log::Growth;
 use super::probe::Readiness;
 use super::spec::{self, Place};
 use super::status::{ContainerView, PodView, RestartPolicy, State, pod_status};
@@ -226,6 +227,7 @@ impl Worker {
                 working_dir: container.working_dir.clone(),
                 previous_log: log.with_extension("previous.log"),
                 log,
+                growth: watch::Sender::new(Growth::default()),
                 readiness,
                 network: self.network_namespace(),
                 hostname: Some(spec::hostname(&self.pod, &place)),
@@ -262,6 +264,7 @@ impl Worker {
             working_dir: spec.working_dir.clone(),
             pid: None,
             log: spec.log.clone(),
+            growth: spec.growth.subscribe(),
         };
         let containers = specs.iter().zip(&self.view.containers).map(entry).collect();
         let (namespace, name) = self.names();
