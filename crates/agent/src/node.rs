@@ -3,8 +3,7 @@
 mod apply;
 mod inputs;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +21,9 @@ use crate::events::{Reporter, Subject};
 use crate::health::Health;
 use crate::liveness::Watchers;
 use crate::metrics::Metrics;
+use crate::names::Names;
 use crate::world::World;
-use crate::{Options, key, names, watch as kube_watch};
+use crate::{Options, key, watch as kube_watch};
 use apply::Applier;
 
 /// How often a node says that it lives, as Kilo's do.
@@ -54,7 +54,7 @@ pub(crate) async fn run(
         world: World::new(&options.hostname, &options.topology_label),
         applier: Applier::new(client.clone(), options.clone(), host, metrics.clone()),
         reporter: Reporter::new(client, options.hostname.clone()),
-        resolved: BTreeMap::new(),
+        names: Names::default(),
         carriers: BTreeMap::new(),
         leader: None,
         private_key,
@@ -94,7 +94,8 @@ pub(crate) async fn run(
                 node.applier.check_in();
                 due = now;
             }
-            _ = look_up.tick() => if node.look_up().await { due = now },
+            _ = look_up.tick() => node.look_up(true),
+            changed = node.names.answered() => if changed { due = now },
             () = pause, if due.is_some() => {
                 due = match node.reconcile().await {
                     Ok(()) => None,
@@ -113,7 +114,7 @@ struct NodeLoop {
     options: Arc<Options>,
     private_key: Key,
     world: World,
-    resolved: BTreeMap<String, IpAddr>,
+    names: Names,
     carriers: BTreeMap<IpNet, String>,
     leader: Option<String>,
     watchers: Watchers,
@@ -125,24 +126,19 @@ struct NodeLoop {
 }
 
 impl NodeLoop {
-    /// Returns whether an address changed.
-    async fn look_up(&mut self) -> bool {
-        let names: BTreeSet<String> =
-            plan::names(&self.world.nodes, &self.world.peers).into_iter().map(str::to_owned).collect();
-        let resolved = names::resolve(names, self.resolved.clone()).await;
-        let different = resolved != self.resolved;
-        self.resolved = resolved;
-        different
+    fn look_up(&mut self, again: bool) {
+        self.names.ask(&plan::names(&self.world.nodes, &self.world.peers), again);
     }
 
     /// Plans and applies. An error has been said, and is to be tried again soon.
     async fn reconcile(&mut self) -> Result<(), ()> {
         if !self.world.synced() {
+            if let Some(trouble) = self.world.trouble() {
+                self.health.unready(trouble.to_owned());
+            }
             return Ok(());
         }
-        if plan::names(&self.world.nodes, &self.world.peers).iter().any(|name| !self.resolved.contains_key(*name)) {
-            self.look_up().await;
-        }
+        self.look_up(false);
         self.metrics.reconciles.inc();
         let planned = match self.plan().await {
             Ok(planned) => planned,
@@ -182,7 +178,7 @@ impl NodeLoop {
             private_key: self.private_key,
             nodes: &nodes,
             peers: &self.world.peers,
-            resolved: &self.resolved,
+            resolved: self.names.resolved(),
             liveness: &liveness,
             carriers: &self.carriers,
             underlay: &underlay,

@@ -49,32 +49,33 @@ async fn follow<K>(
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
     loop {
         let event = match events.try_next().await {
-            Ok(Some(event)) => event,
+            Ok(Some(event)) => Ok(event),
             Ok(None) => return,
             Err(error) => {
-                if !std::mem::replace(&mut silent, true) {
-                    say(&kind, &error);
+                if std::mem::replace(&mut silent, true) {
+                    continue;
                 }
-                continue;
+                Err(say(&kind, &error))
             }
         };
         let change = match event {
-            watcher::Event::Init => {
+            Err(trouble) => Change::Trouble(trouble),
+            Ok(watcher::Event::Init) => {
                 listing.clear();
                 continue;
             }
-            watcher::Event::InitApply(object) => {
+            Ok(watcher::Event::InitApply(object)) => {
                 listing.push(object);
                 continue;
             }
-            watcher::Event::InitDone => {
+            Ok(watcher::Event::InitDone) => {
                 if std::mem::take(&mut silent) {
                     tracing::info!(%kind, "the API server answers again");
                 }
                 all(std::mem::take(&mut listing))
             }
-            watcher::Event::Apply(object) => put(object),
-            watcher::Event::Delete(object) => gone(object.meta().name.clone().unwrap_or_default()),
+            Ok(watcher::Event::Apply(object)) => put(object),
+            Ok(watcher::Event::Delete(object)) => gone(object.meta().name.clone().unwrap_or_default()),
         };
         if sender.send(change).await.is_err() {
             return;
@@ -83,7 +84,7 @@ async fn follow<K>(
 }
 
 /// Said once until the API server answers again: the watcher tries on by itself.
-fn say(kind: &str, error: &watcher::Error) {
+fn say(kind: &str, error: &watcher::Error) -> String {
     let missing = matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
     let denied = matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403);
     let next = if missing {
@@ -101,4 +102,5 @@ fn say(kind: &str, error: &watcher::Error) {
         other => other.to_string(),
     };
     tracing::warn!(%kind, error, next, "cannot watch");
+    format!("cannot watch {kind}: {error}; {next}")
 }

@@ -1,6 +1,7 @@
 //! What the API server says of the cluster, as values of the mesh.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 use tombolo_api::kilo;
@@ -23,6 +24,8 @@ pub enum Change {
     AllNodes(Vec<core::Node>),
     /// These are all Peers: others are gone.
     AllPeers(Vec<kilo::Peer>),
+    /// Something cannot be watched, for this reason.
+    Trouble(String),
 }
 
 /// The cluster as it is known.
@@ -42,6 +45,9 @@ pub struct World {
     generations: BTreeMap<String, i64>,
     /// Whether all Nodes and all Peers were seen.
     synced: (bool, bool),
+    trouble: Option<String>,
+    /// The addresses that this node's kubelet gives it (`InternalIP`).
+    pub kubelet_addresses: Vec<IpAddr>,
 }
 
 impl World {
@@ -53,6 +59,7 @@ impl World {
     /// Takes a change in. Returns whether anything is different for it.
     pub fn apply(&mut self, change: Change) -> bool {
         match change {
+            Change::Trouble(words) => self.trouble.replace(words) != self.trouble,
             Change::Node(object) => self.put_node(&object),
             Change::NodeGone(name) => {
                 self.forget(&format!("Node/{name}"));
@@ -94,6 +101,11 @@ impl World {
         self.synced.0 && self.synced.1
     }
 
+    /// Why something cannot be watched, if that was so.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
     /// What could not be read.
     pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
         self.refused.values().flatten()
@@ -113,6 +125,7 @@ impl World {
         let mut different = self.note(format!("Node/{}", node.name), &object.metadata, refusals);
         if node.name == self.hostname {
             self.own_annotations = object.metadata.annotations.clone().unwrap_or_default();
+            self.kubelet_addresses = kubelet_addresses(object);
         }
         let before = self.nodes.insert(node.name.clone(), node.clone());
         different |= before.is_none_or(|before| !only_checked_in(&before, &node));
@@ -157,6 +170,11 @@ impl World {
         self.uids.remove(object);
         self.generations.remove(object);
     }
+}
+
+fn kubelet_addresses(object: &core::Node) -> Vec<IpAddr> {
+    let addresses = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    addresses.filter(|a| a.type_ == "InternalIP").filter_map(|a| a.address.parse().ok()).collect()
 }
 
 /// A check-in alone changes nothing, as long as the node stays as ready as it was.

@@ -1,5 +1,5 @@
 //! Which of a node's addresses are its internal ones and which the others reach it at, as Kilo chooses them:
-//! addresses of the host's name first, then of the default route's link, then of all links; private before public for
+//! the addresses that the node goes by first, then of the default route's link, then of all links; private before public for
 //! the inside, public before private for the outside.
 
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ pub struct LocalAddress {
 pub struct Facts {
     /// All addresses on all links.
     pub addresses: Vec<LocalAddress>,
-    /// What the node's name resolves to.
+    /// What the node goes by: its kubelet's internal addresses (Kilo looks up the node's name).
     pub hostname_ips: Vec<IpAddr>,
     /// The links of the default routes.
     pub default_links: Vec<String>,

@@ -51,7 +51,7 @@ pub(super) fn own_node(
     let default_links = [&facts.default_link_v4, &facts.default_link_v6];
     let known = discovery::Facts {
         addresses: facts.addresses.iter().map(|a| LocalAddress { link: a.link.clone(), net: a.net }).collect(),
-        hostname_ips: Vec::new(),
+        hostname_ips: world.kubelet_addresses.clone(),
         default_links: default_links.into_iter().flatten().map(|link| link.name.clone()).collect(),
         ignored_links: vec![options.interface.clone(), cni::BRIDGE.to_owned(), routes::VXLAN_LINK.to_owned()],
         internal_cidrs: options.internal_cidrs.clone(),
