@@ -69,7 +69,8 @@ fn choose(pod: &Value, nodes: &[Arc<Value>], all_pods: &[Arc<Value>]) -> Result<
     best.map(str::to_owned).ok_or_else(|| match nodes.is_empty() {
         true => "no nodes available to schedule pods".to_owned(),
         false => {
-            let reasons: Vec<String> = refusals.into_iter().map(|(why, count)| format!("{count} {why}")).collect();
+            let mut reasons: Vec<String> = refusals.into_iter().map(|(why, count)| format!("{count} {why}")).collect();
+            reasons.sort();
             format!("0/{} nodes are available: {}.", nodes.len(), reasons.join(", "))
         }
     })

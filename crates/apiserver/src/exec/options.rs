@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn an_exec_names_a_command_and_streams() {
-        let (container, options) = exec("command=sh&command=-c&command=a%20b&stdout=true&stderr=1&stdin=false", &pod(&["a"], "n")).unwrap();
+        let (container, options) =
+            exec("command=sh&command=-c&command=a%20b&stdout=true&stderr=1&stdin=false", &pod(&["a"], "n")).unwrap();
         assert_eq!(container, "a");
         let command = vec!["sh".to_owned(), "-c".to_owned(), "a b".to_owned()];
         assert_eq!(options, ExecOptions { command, stdout: true, stderr: true, ..ExecOptions::default() });
@@ -200,7 +201,11 @@ mod tests {
             ("stdout=1", pod(&["a"], "n"), "you must specify at least one command for the container"),
             ("command=a", pod(&["a"], "n"), "you must specify at least 1 of stdin, stdout, stderr"),
             ("command=a&stdout=1", pod(&["a"], ""), "pod p does not have a host assigned"),
-            ("command=a&stdout=1", pod(&["a", "b"], "n"), "a container name must be specified for pod p, choose one of: [a b]"),
+            (
+                "command=a&stdout=1",
+                pod(&["a", "b"], "n"),
+                "a container name must be specified for pod p, choose one of: [a b]",
+            ),
             ("command=a&stdout=1&container=c", pod(&["a"], "n"), "container c is not valid for pod p"),
         ];
         for (query, pod, expected) in table {

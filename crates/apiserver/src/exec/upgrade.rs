@@ -151,6 +151,9 @@ mod tests {
         assert_eq!(upgrade.protocol, Protocol::Spdy);
         assert_eq!(upgrade.response().status(), 101);
         assert_eq!(Upgrade::negotiate(&headers(&[("upgrade", "SPDY/3.1")])).unwrap_err().code, 400);
-        assert_eq!(Upgrade::negotiate(&headers(&[("connection", "Upgrade"), ("upgrade", "SPDY/3.1")])).unwrap_err().code, 403);
+        assert_eq!(
+            Upgrade::negotiate(&headers(&[("connection", "Upgrade"), ("upgrade", "SPDY/3.1")])).unwrap_err().code,
+            403
+        );
     }
 }

@@ -51,7 +51,8 @@ where
         let last = client.last;
         let read = client.read(input);
         let mut read = std::pin::pin!(read);
-        let run = async { tokio::join!(session::run(start, from_client, output), answer(&ids, last, to_client, frames)) };
+        let run =
+            async { tokio::join!(session::run(start, from_client, output), answer(&ids, last, to_client, frames)) };
         tokio::select! {
             () = &mut read => return,
             _ = run => {}

@@ -24,15 +24,33 @@ const LARGEST_CONTROL: usize = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Frame {
     /// Opens a stream.
-    SynStream { stream: u32, fin: bool, headers: Bytes },
+    SynStream {
+        stream: u32,
+        fin: bool,
+        headers: Bytes,
+    },
     /// Accepts a stream.
-    SynReply { stream: u32, fin: bool, headers: Bytes },
+    SynReply {
+        stream: u32,
+        fin: bool,
+        headers: Bytes,
+    },
     /// Ends a stream for both sides.
-    RstStream { stream: u32, status: u32 },
+    RstStream {
+        stream: u32,
+        status: u32,
+    },
     Ping(u32),
     /// Ends the connection; no stream after `last` is answered.
-    GoAway { last: u32, status: u32 },
-    Data { stream: u32, fin: bool, bytes: Bytes },
+    GoAway {
+        last: u32,
+        status: u32,
+    },
+    Data {
+        stream: u32,
+        fin: bool,
+        bytes: Bytes,
+    },
     /// SETTINGS, HEADERS, WINDOW_UPDATE and whatever else there is.
     Other(u16),
 }

@@ -161,7 +161,9 @@ mod tests {
     #[test]
     fn blocks_share_one_compression() {
         let (mut writer, mut reader) = (Writer::new().unwrap(), Reader::new());
-        for headers in [&[("streamtype", "stdin"), ("content-type", "text/plain")][..], &[], &[("streamtype", "stdout")]] {
+        for headers in
+            [&[("streamtype", "stdin"), ("content-type", "text/plain")][..], &[], &[("streamtype", "stdout")]]
+        {
             let block = writer.write(headers).unwrap();
             let expected: Vec<(String, String)> =
                 headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
