@@ -113,7 +113,8 @@ fn choose<'a>(names: &[&'a str], current: Option<&String>, liveness: impl Fn(&st
         .unwrap_or(names[0])
 }
 
-/// The Peers that may be peers at all, with the allowed IPs that are not this cluster's.
+/// The Peers that may be peers at all, with the allowed IPs that are not this cluster's, as networks: host bits that
+/// somebody wrote do not make two claims of one.
 fn admit(peers: &BTreeMap<String, Peer>, own: &OwnNetworks, refusals: &mut Vec<Refusal>) -> BTreeMap<String, Peer> {
     let mut admitted = BTreeMap::new();
     let mut keys: BTreeMap<Key, &str> = BTreeMap::new();
@@ -143,8 +144,8 @@ fn admit(peers: &BTreeMap<String, Peer>, own: &OwnNetworks, refusals: &mut Vec<R
                     let reason = format!("it overlaps {what}; give the clusters CIDRs that do not overlap");
                     refuse("spec.allowedIPs", net.to_string(), reason);
                 }
-                None if allowed_ips.contains(net) => {}
-                None => allowed_ips.push(*net),
+                None if allowed_ips.contains(&net.trunc()) => {}
+                None => allowed_ips.push(net.trunc()),
             }
         }
         admitted.insert(name.clone(), Peer { allowed_ips, ..peer.clone() });

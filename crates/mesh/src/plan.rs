@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use tombolo_api::kilo;
 use tombolo_net::network::Network;
 use tombolo_net::wireguard::{self, Endpoint, Host, Key};
 
@@ -171,8 +172,9 @@ pub enum PlanError {
 /// The node itself lacks a key, an endpoint or a pod CIDR, or there are no WireGuard addresses left.
 pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     let settings = inputs.settings;
-    let nodes = ready_nodes(inputs)?;
-    let Claims { peers, carriers, contenders, mut refusals } = settled_claims(inputs);
+    let known = resolved_nodes(inputs);
+    let Claims { peers, carriers, contenders, mut refusals } = settled_claims(inputs, &known);
+    let nodes = ready_nodes(inputs, known)?;
     let this = &nodes[&settings.hostname];
     let topology = Topology::new(&TopologyInput {
         nodes: &nodes,
@@ -185,6 +187,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         persistent_keepalive: this.persistent_keepalive,
     })?;
     refusals.extend(topology.refusals.iter().cloned());
+    refusals.extend(unresolved(nodes.values()));
+    refusals.extend(shared_keys(&topology));
     let members = |segment: &Segment| segment.members.iter().map(|m| &nodes[&m.name]).collect::<Vec<_>>();
     let own = topology.own_segment();
     let leader = own.map_or(this, |s| &nodes[&s.leader().name]);
@@ -199,6 +203,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         others: topology.segments.iter().filter(|s| s.location != topology.location).map(|s| (s, members(s))).collect(),
         peers: &peer_list,
     };
+    refusals.extend(routes::refusals(&world));
     let network = routes::network(&world, &topology.wireguard_ips);
     let device = topology.leader.then(|| device(inputs, &topology));
     Ok(Plan {
@@ -214,11 +219,19 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     })
 }
 
+/// All nodes, with the names in their endpoints resolved as far as that is known.
+fn resolved_nodes(inputs: &Inputs<'_>) -> BTreeMap<String, Node> {
+    let mut nodes = inputs.nodes.clone();
+    for endpoint in nodes.values_mut().filter_map(|n| n.endpoint.as_mut()) {
+        resolve(endpoint, inputs.resolved);
+    }
+    nodes
+}
+
 /// The nodes that take part, this one always: it knows best that it lives.
-fn ready_nodes(inputs: &Inputs<'_>) -> Result<BTreeMap<String, Node>, PlanError> {
+fn ready_nodes(inputs: &Inputs<'_>, mut nodes: BTreeMap<String, Node>) -> Result<BTreeMap<String, Node>, PlanError> {
     let name = &inputs.settings.hostname;
     let lack = |what| PlanError::NotReady(name.clone(), what);
-    let mut nodes = inputs.nodes.clone();
     let this = nodes.get_mut(name).ok_or_else(|| lack("a Node object of this name (--hostname)"))?;
     this.last_seen = inputs.now;
     if this.subnets.is_empty() {
@@ -231,15 +244,39 @@ fn ready_nodes(inputs: &Inputs<'_>) -> Result<BTreeMap<String, Node>, PlanError>
         return Err(lack("a WireGuard key"));
     }
     nodes.retain(|_, node| node.ready(inputs.now));
-    for endpoint in nodes.values_mut().filter_map(|n| n.endpoint.as_mut()) {
-        resolve(endpoint, inputs.resolved);
-    }
     Ok(nodes)
 }
 
-fn settled_claims(inputs: &Inputs<'_>) -> Claims {
+fn unresolved<'a>(nodes: impl Iterator<Item = &'a Node>) -> impl Iterator<Item = Refusal> {
+    let reason = "the name does not resolve; it is tried again, and until then the node must speak first";
+    nodes.filter_map(move |node| match &node.endpoint.as_ref()?.host {
+        Host::Dns(name) => Some(Refusal::node(&node.name, kilo::FORCE_ENDPOINT, name, reason)),
+        Host::Ip(_) => None,
+    })
+}
+
+/// A device knows one peer of a key: of two leaders with the same, as when a machine was copied with its disk, only the
+/// first is sent to.
+fn shared_keys(topology: &Topology) -> Vec<Refusal> {
+    let mut first: BTreeMap<Key, &str> = BTreeMap::new();
+    let mut refusals = Vec::new();
+    for segment in &topology.segments {
+        let name = segment.leader().name.as_str();
+        let other = *first.entry(segment.key).or_insert(name);
+        if other != name {
+            let reason = format!(
+                "node {other} has the same key, and nothing is sent to this one; remove its file of the private key \
+                 and restart its agent"
+            );
+            refusals.push(Refusal::node(name, kilo::KEY, segment.key.to_string(), reason));
+        }
+    }
+    refusals
+}
+
+fn settled_claims(inputs: &Inputs<'_>, nodes: &BTreeMap<String, Node>) -> Claims {
     let settings = inputs.settings;
-    let own = OwnNetworks::new(inputs.nodes.values(), &settings.service_cidrs, &settings.subnets);
+    let own = OwnNetworks::new(nodes.values(), &settings.service_cidrs, &settings.subnets);
     let liveness = |name: &str| inputs.liveness.get(name).copied().unwrap_or_default();
     let mut claims = claims::settle(inputs.peers, &own, liveness, inputs.carriers);
     for peer in claims.peers.values_mut() {
@@ -270,7 +307,7 @@ fn device(inputs: &Inputs<'_>, topology: &Topology) -> wireguard::Device {
         preshared_key: peer.preshared_key,
         endpoint: peer.endpoint.as_ref().and_then(Endpoint::socket_addr),
         persistent_keepalive: peer.persistent_keepalive,
-        allowed_ips: peer.allowed_ips,
+        allowed_ips: peer.allowed_ips.iter().map(IpNet::trunc).collect(),
     });
     wireguard::Device {
         private_key: Some(inputs.private_key),

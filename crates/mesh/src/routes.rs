@@ -9,11 +9,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
+use tombolo_api::kilo::ALLOWED_LOCATION_IPS;
 use tombolo_net::network::{Address, Mac, Network, Route, Rule, Target, Vxlan, VxlanRemote};
 
 use crate::node::Node;
 use crate::peer::Peer;
 use crate::plan::{Compatibility, Encapsulate, Settings, Underlay};
+use crate::refusal::Refusal;
 use crate::topology::{Segment, Topology};
 
 /// Routes into the WireGuard interface.
@@ -61,11 +63,20 @@ impl World<'_> {
         match self.settings.encapsulate {
             Encapsulate::Never => false,
             Encapsulate::Always => true,
+            // Each must take the other for a neighbour: the overlay needs an end on both.
             Encapsulate::CrossSubnet => {
-                let near = |ours: &IpNet| to.internal_ips.iter().any(|theirs| ours.contains(&theirs.addr()));
-                !self.node.internal_ips.iter().any(near)
+                let near = |a: &Node, b: &Node| {
+                    a.internal_ips.iter().any(|net| b.internal_ips.iter().any(|other| net.contains(&other.addr())))
+                };
+                !(near(self.node, to) && near(to, self.node))
             }
         }
+    }
+
+    /// Whether a route to `net` elsewhere would take packets from this location's own pods and nodes. The tunnel's table
+    /// is looked up before the main one, so that not even a shorter prefix may be in it.
+    fn covers_own(&self, net: &IpNet) -> bool {
+        self.topology.own_segment().is_some_and(|own| own.allowed_ips.iter().any(|ip| net.contains(&ip.trunc())))
     }
 
     /// The nodes of the location that this one exchanges packets with outside WireGuard.
@@ -126,10 +137,30 @@ pub(crate) fn network(world: &World<'_>, addresses: &[IpNet]) -> Network {
     network
 }
 
+/// The allowed-location-ips of other locations that are not routed to them from here.
+pub(crate) fn refusals(world: &World<'_>) -> Vec<Refusal> {
+    let given = world.others.iter().flat_map(|(segment, nodes)| {
+        segment
+            .allowed_location_ips
+            .iter()
+            .map(move |ip| (ip, nodes.iter().find(|n| n.allowed_location_ips.contains(ip))))
+    });
+    let reason = format!(
+        "it covers pods or nodes of {}, which would lose each other; annotate networks that leave them out",
+        world.topology.location
+    );
+    given
+        .filter(|(ip, _)| world.covers_own(&ip.trunc()))
+        .filter_map(|(ip, node)| {
+            Some(Refusal::node(&node?.name, ALLOWED_LOCATION_IPS, ip.to_string(), reason.as_str()))
+        })
+        .collect()
+}
+
 /// What goes through the WireGuard interface: on a leader.
 fn tunnel_routes(world: &World<'_>) -> BTreeSet<Route> {
     let into_tunnel = Target::Link { link: world.settings.interface.clone(), gateway: None };
-    let elsewhere = world.others.iter().flat_map(|(segment, nodes)| segment_destinations(segment, nodes));
+    let elsewhere = world.others.iter().flat_map(|(segment, nodes)| segment_destinations(world, segment, nodes));
     let peers = world.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied());
     elsewhere.chain(peers).map(|net| world.route(TUNNEL_TABLE, net, into_tunnel.clone())).collect()
 }
@@ -140,7 +171,7 @@ fn leader_routes(world: &World<'_>) -> BTreeSet<Route> {
     let leader = own.flat_map(|segment| segment.wireguard_ips.iter().copied().map(IpNet::from));
     let elsewhere = world.others.iter().flat_map(|(segment, nodes)| {
         let wireguard = segment.wireguard_ips.iter().copied().map(IpNet::from);
-        wireguard.chain(segment_destinations(segment, nodes)).collect::<Vec<_>>()
+        wireguard.chain(segment_destinations(world, segment, nodes)).collect::<Vec<_>>()
     });
     let peers = world.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied());
     leader
@@ -154,11 +185,13 @@ fn leader_routes(world: &World<'_>) -> BTreeSet<Route> {
 ///
 /// A node's address that is also its endpoint is left out, as with Kilo: between nodes of one cluster it is what they
 /// and their agents reach the API server at, and a tunnel that needs a new key to work must not be the only way to it.
-fn segment_destinations(segment: &Segment, nodes: &[&Node]) -> Vec<IpNet> {
+/// So is one that a node of this location has too: sites number their private networks alike.
+fn segment_destinations(world: &World<'_>, segment: &Segment, nodes: &[&Node]) -> Vec<IpNet> {
     let endpoint = segment.endpoint.ip();
     let pods = nodes.iter().flat_map(|n| n.subnets.iter().map(IpNet::trunc));
     let addresses = nodes.iter().flat_map(|n| n.internal_addrs()).filter(|ip| Some(*ip) != endpoint).map(IpNet::from);
-    pods.chain(addresses).chain(segment.allowed_location_ips.iter().copied()).collect()
+    let foreign = segment.allowed_location_ips.iter().map(IpNet::trunc);
+    pods.chain(addresses).chain(foreign).filter(|net| !world.covers_own(net)).collect()
 }
 
 /// Pods of the other nodes of the location, and these nodes' addresses for packets that come from pods or the tunnel.
