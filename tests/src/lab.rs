@@ -78,9 +78,9 @@ impl Lab {
     /// Another `kubectl` on a cluster.
     pub fn kubectl_of(&self, program: &str, cluster: usize, args: &[&str]) -> Command {
         let mut command = command(program, ["--kubeconfig"]);
-        command.arg(self.kubeconfig(cluster)).args(args);
+        command.arg(self.kubeconfig(cluster));
         // What kubectl knows of an API server it keeps by address, and addresses of labs come again.
-        command.arg("--cache-dir").arg(format!("/run/tombolo-lab/{}/kubectl-cache", self.name));
+        command.arg("--cache-dir").arg(format!("/run/tombolo-lab/{}/kubectl-cache", self.name)).args(args);
         command
     }
 
