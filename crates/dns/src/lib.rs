@@ -25,6 +25,8 @@ mod message;
 mod name;
 pub mod ready;
 pub mod server;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 mod zone;
 

@@ -137,6 +137,18 @@ impl Zones {
         self.zones.iter().find(|zone| zone.suffix(name).is_some())
     }
 
+    /// All names with their records and the number of names below them.
+    #[cfg(test)]
+    pub(crate) fn contents(&self) -> std::collections::BTreeMap<Name, (Vec<Data>, u32)> {
+        let nodes = self.zones.iter().flat_map(|zone| &zone.nodes);
+        let content = nodes.map(|(name, node)| {
+            let mut records = node.records.clone();
+            records.sort();
+            (name.clone(), (records, node.children))
+        });
+        content.collect()
+    }
+
     fn of_mut(&mut self, name: &[u8]) -> Option<&mut Zone> {
         self.zones.iter_mut().find(|zone| zone.suffix(name).is_some())
     }
