@@ -12,7 +12,7 @@ use crate::protobuf::table::{self, Field, Kind, Shape};
 pub(super) fn object(api_version: &str, kind: &str, seed: u64) -> (Vec<u8>, Value) {
     let package = api_version.split_once('/').map_or("core", |(group, _)| group.split('.').next().unwrap());
     let package = if kind == "DeleteOptions" { "meta" } else { package };
-    let mut generator = Generator { rng: StdRng::seed_from_u64(seed), messages: 100 };
+    let mut generator = Generator { rng: StdRng::seed_from_u64(seed), messages: 30 };
     let (bytes, fields) = generator.message(&format!("{package}.{kind}"));
     let mut object = json!({"kind": kind, "apiVersion": api_version});
     object.as_object_mut().unwrap().extend(fields);
@@ -168,7 +168,7 @@ impl Generator {
         match (self.rng.random(), kind) {
             (true, Kind::SchemaOrBool) => ([number(1, 1), field(2, &schema)].concat(), json.into()),
             (true, _) => (field(1, &schema), json.into()),
-            (false, Kind::SchemaOrArray) => ([field(2, &schema), field(2, &schema)].concat(), json!([json, json])),
+            (false, Kind::SchemaOrArray) => ([field(2, &schema), field(2, b"")].concat(), json!([json, {}])),
             (false, Kind::SchemaOrBool) => (number(1, 1), json!(true)),
             (false, _) => ([field(2, b"a"), field(2, b"b")].concat(), json!(["a", "b"])),
         }
