@@ -96,8 +96,8 @@ fn subsets(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
         Some(family) => family == "IPv6",
         None => str_at(service, &["spec", "clusterIP"]).parse().is_ok_and(|ip: IpAddr| ip.is_ipv6()),
     };
-    // Ports as text, for an order; then the ports, the ready addresses and the others.
-    let mut subsets: BTreeMap<String, (Vec<Value>, BTreeMap<IpAddr, Value>, BTreeMap<IpAddr, Value>)> = BTreeMap::new();
+    // By the ports as text, for an order.
+    let mut subsets: BTreeMap<String, Subset> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| !pods::has_ended(pod) && (all || !object::is_terminating(pod))) {
         let Some(ip) = pods::addresses(pod).into_iter().find(|ip| ip.is_ipv6() == wants_ipv6) else { continue };
         let ports = ports(service, pod);
@@ -114,37 +114,45 @@ fn subsets(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
         }
         address["targetRef"] = target_reference(pod);
         let key = Value::from(ports.clone()).to_string();
-        let (_, ready, not_ready) = subsets.entry(key).or_insert_with(|| (ports, BTreeMap::new(), BTreeMap::new()));
-        if all || pods::is_ready(pod) {
-            ready.insert(ip, address)
-        } else {
-            not_ready.insert(ip, address)
-        };
+        let subset = subsets.entry(key).or_insert_with(|| Subset { ports, ..Subset::default() });
+        let addresses = if all || pods::is_ready(pod) { &mut subset.ready } else { &mut subset.not_ready };
+        addresses.insert(ip, address);
     }
-    subsets.into_values().map(|(ports, ready, not_ready)| subset(ports, ready, not_ready)).collect()
+    subsets.into_values().map(Subset::into_value).collect()
 }
 
-fn subset(ports: Vec<Value>, ready: BTreeMap<IpAddr, Value>, not_ready: BTreeMap<IpAddr, Value>) -> Value {
-    let mut subset = json!({});
-    for (field, addresses) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
-        if !addresses.is_empty() {
-            subset[field] = addresses.into_values().collect();
+/// Pods that have the same ports.
+#[derive(Default)]
+struct Subset {
+    ports: Vec<Value>,
+    ready: BTreeMap<IpAddr, Value>,
+    not_ready: BTreeMap<IpAddr, Value>,
+}
+
+impl Subset {
+    fn into_value(self) -> Value {
+        let mut subset = json!({});
+        for (field, addresses) in [("addresses", self.ready), ("notReadyAddresses", self.not_ready)] {
+            if !addresses.is_empty() {
+                subset[field] = addresses.into_values().collect();
+            }
         }
-    }
-    let named = ports.into_iter().map(|mut port| {
-        // Endpoints leave an empty name out.
-        if let Some(map) = port.as_object_mut()
-            && map.get("name").is_some_and(|name| name == "")
-        {
-            map.shift_remove("name");
+        let ports: Vec<Value> = self.ports.into_iter().map(without_empty_name).collect();
+        if !ports.is_empty() {
+            subset["ports"] = ports.into();
         }
-        port
-    });
-    let ports: Vec<Value> = named.collect();
-    if !ports.is_empty() {
-        subset["ports"] = ports.into();
+        subset
     }
-    subset
+}
+
+/// Endpoints leave an empty name of a port out, EndpointSlices do not.
+fn without_empty_name(mut port: Value) -> Value {
+    if let Some(map) = port.as_object_mut()
+        && map.get("name").is_some_and(|name| name == "")
+    {
+        map.shift_remove("name");
+    }
+    port
 }
 
 fn named_port(pod: &Value, name: &str, protocol: &str) -> Option<i64> {
