@@ -16,6 +16,7 @@ build: deps-build ## The binary, target/release/tombolo
 
 .PHONY: test
 test: deps deps-kubectl ## All tests, the end-to-end ones included
+	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --no-run
 	TOMBOLO_KUBECTL_OLD=$(CURDIR)/target/kubectl-debian/usr/bin/kubectl $(CARGO) test --locked --workspace
 

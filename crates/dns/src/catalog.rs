@@ -95,7 +95,7 @@ impl Catalog {
         if service.is_some() && self.services.get(&key) == service.as_ref() {
             return Diff::default();
         }
-        self.changing(&[key.clone()], |catalog| match service {
+        self.changing(std::slice::from_ref(&key.clone()), |catalog| match service {
             Some(service) => {
                 catalog.services.insert(key, service);
             }

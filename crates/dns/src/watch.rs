@@ -22,9 +22,12 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// them loaded once both are read. Runs until it is dropped: when the API can't be reached the
 /// zones stay as they are.
 pub async fn follow(client: Client, catalog: Catalog, shared: Arc<Shared>) {
-    let services =
-        watcher(Api::<Service>::all(client.clone()), Config::default()).backoff(backoff()).map(Observed::Service);
-    let slices = watcher(Api::<EndpointSlice>::all(client), Config::default()).backoff(backoff()).map(Observed::Slice);
+    let services = watcher(Api::<Service>::all(client.clone()), Config::default())
+        .backoff(backoff())
+        .map(|event| Observed::Service(Box::new(event)));
+    let slices = watcher(Api::<EndpointSlice>::all(client), Config::default())
+        .backoff(backoff())
+        .map(|event| Observed::Slice(Box::new(event)));
     let mut state = State {
         catalog,
         services: Progress::new("Services"),
@@ -39,8 +42,8 @@ pub async fn follow(client: Client, catalog: Catalog, shared: Arc<Shared>) {
 }
 
 enum Observed {
-    Service(watcher::Result<Event<Service>>),
-    Slice(watcher::Result<Event<EndpointSlice>>),
+    Service(Box<watcher::Result<Event<Service>>>),
+    Slice(Box<watcher::Result<Event<EndpointSlice>>>),
 }
 
 struct State {
@@ -63,16 +66,20 @@ struct Progress {
 impl State {
     fn observe(&mut self, observed: Observed) {
         let diff = match observed {
-            Observed::Service(Ok(event)) => {
-                self.services.works();
-                self.service(event)
-            }
-            Observed::Slice(Ok(event)) => {
-                self.slices.works();
-                self.slice(event)
-            }
-            Observed::Service(Err(error)) => return self.services.fails(&error),
-            Observed::Slice(Err(error)) => return self.slices.fails(&error),
+            Observed::Service(event) => match *event {
+                Ok(event) => {
+                    self.services.works();
+                    self.service(event)
+                }
+                Err(error) => return self.services.fails(&error),
+            },
+            Observed::Slice(event) => match *event {
+                Ok(event) => {
+                    self.slices.works();
+                    self.slice(event)
+                }
+                Err(error) => return self.slices.fails(&error),
+            },
         };
         for sentence in &diff.refused {
             tracing::warn!("{sentence}");

@@ -329,7 +329,7 @@ fn v6(groups: [u16; 8], length: u8) -> IpNet {
 /// The group of an IPv6 address that is written with the decimal digits of `n`: 12 becomes 0x12.
 fn decimal(n: u8) -> u16 {
     let n = u16::from(n);
-    (n / 100) << 8 | (n / 10 % 10) << 4 | n % 10
+    ((n / 100) << 8) | ((n / 10 % 10) << 4) | (n % 10)
 }
 
 #[cfg(test)]

@@ -272,7 +272,7 @@ impl Compiler<'_> {
             self.chain(chain, vec![remember, port.translation(&one)]);
             self.tables.sets.insert(
                 set,
-                Set::set(format!("type {}; flags dynamic,timeout; timeout {timeout}s;", port.family.address_type())),
+                Set::plain(format!("type {}; flags dynamic,timeout; timeout {timeout}s;", port.family.address_type())),
             );
         }
         rules.push(match verdicts.as_slice() {

@@ -69,11 +69,11 @@ fn add_sets(tables: &mut Tables, node: &Node, family: Family) {
         (NODE_PORTS, Set::map(node_port_map)),
         (REFUSED_NODE_PORTS, Set::map(node_port_map)),
         (PINGS, Set::map(format!("type {address} : verdict;"))),
-        (CLUSTER_IPS, Set::set(format!("type {address};"))),
-        (EXTERNAL_IPS, Set::set(format!("type {address};"))),
-        (NODE_PORT_NUMBERS, Set::set("type inet_service;")),
-        (LOCAL_ENDPOINTS, Set::set(format!("type {address};"))),
-        (HAIRPINS, Set::set(format!("type {address} . {address};"))),
+        (CLUSTER_IPS, Set::plain(format!("type {address};"))),
+        (EXTERNAL_IPS, Set::plain(format!("type {address};"))),
+        (NODE_PORT_NUMBERS, Set::plain("type inet_service;")),
+        (LOCAL_ENDPOINTS, Set::plain(format!("type {address};"))),
+        (HAIRPINS, Set::plain(format!("type {address} . {address};"))),
         (POD_CIDRS, cidrs(family, &cluster)),
         (LOCAL_POD_CIDRS, cidrs(family, &node.pod_cidrs)),
         (SERVICE_CIDRS, cidrs(family, &node.service_cidrs)),
@@ -87,7 +87,7 @@ fn add_sets(tables: &mut Tables, node: &Node, family: Family) {
 /// Overlapping prefixes are joined: the kernel takes no interval twice.
 fn cidrs(family: Family, cidrs: &[IpNet]) -> Set {
     let own: Vec<IpNet> = cidrs.iter().filter(|cidr| Family::of(cidr.addr()) == family).map(IpNet::trunc).collect();
-    let mut set = Set::set(format!("type {}; flags interval;", family.address_type()));
+    let mut set = Set::plain(format!("type {}; flags interval;", family.address_type()));
     set.elements = IpNet::aggregate(&own).into_iter().map(|cidr| (cidr.to_string(), None)).collect();
     set
 }

@@ -40,7 +40,7 @@ pub struct Chain {
 
 impl Set {
     /// An empty set.
-    pub(crate) fn set(declaration: impl Into<String>) -> Self {
+    pub(crate) fn plain(declaration: impl Into<String>) -> Self {
         Self { kind: "set", declaration: declaration.into(), elements: BTreeMap::new() }
     }
 

@@ -248,11 +248,13 @@ fn a_udp_client_moves_on_when_its_endpoint_goes() {
     assert_eq!(lab::ask_udp(&socket).unwrap().server, "a");
 }
 
+type Step = Box<dyn Fn(&mut World)>;
+
 #[test]
 fn changes_step_by_step_and_all_at_once_leave_the_same_table() {
     let lab = Lab::new();
     let mut world = World::with(&[A]);
-    let mut steps: Vec<Box<dyn Fn(&mut World)>> = vec![
+    let mut steps: Vec<Step> = vec![
         Box::new(|w| w.endpoints(&[A, B, A6])),
         Box::new(|w| w.service().session_affinity = Some(TIMEOUT)),
         Box::new(|w| w.service().session_affinity = Some(TIMEOUT * 2)),

@@ -204,7 +204,8 @@ fn options(args: Args) -> Result<Options> {
 }
 
 fn host_name() -> Result<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read the host's name; pass --hostname")?;
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read the host's name; pass --hostname")?;
     Ok(name.trim().to_owned())
 }
 
@@ -267,7 +268,8 @@ mod tests {
         let args = parse(&["--cni=false", "--local", "--clean-up=true", "--subnet", "10.5.0.0/16,fd05::/64"]).unwrap();
         assert_eq!((args.cni, args.local, args.clean_up), (false, true, true));
         assert_eq!(options(args).unwrap().subnets.len(), 2);
-        let args = parse(&["--service-cidr", "10.96.0.0/16", "--service-cidr=fd96::/112", "--listen", ":9999"]).unwrap();
+        let args =
+            parse(&["--service-cidr", "10.96.0.0/16", "--service-cidr=fd96::/112", "--listen", ":9999"]).unwrap();
         assert_eq!(args.service_cidr.len(), 2);
         assert_eq!(args.listen.port(), 9999);
     }
@@ -284,10 +286,9 @@ mod tests {
             let error = parse(args).unwrap_err().to_string();
             assert!(error.contains(words), "{args:?}: {error}");
         }
-        for (args, words) in [
-            (&["--mtu", "12"][..], "576"),
-            (&["--subnet", "10.0.0.0/16,10.1.0.0/16"], "one CIDR a family"),
-        ] {
+        for (args, words) in
+            [(&["--mtu", "12"][..], "576"), (&["--subnet", "10.0.0.0/16,10.1.0.0/16"], "one CIDR a family")]
+        {
             let error = options(parse(args).unwrap()).unwrap_err().to_string();
             assert!(error.contains(words), "{args:?}: {error}");
         }

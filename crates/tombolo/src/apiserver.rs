@@ -40,8 +40,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("can't listen on {}; choose another --listen", args.listen))?;
     let address = reachable(listener.local_addr()?);
-    let mut builder =
-        ApiServer::builder().service_cidrs(args.service_cidr).advertise(args.advertise.unwrap_or(address)).san(address.ip());
+    let mut builder = ApiServer::builder()
+        .service_cidrs(args.service_cidr)
+        .advertise(args.advertise.unwrap_or(address))
+        .san(address.ip());
     if let Some(folder) = &args.data_dir {
         builder = builder.data_dir(folder);
     }

@@ -183,6 +183,13 @@ enum AgentWish {
     Start,
 }
 
+impl Args {
+    /// Whether it is one of the processes of a lab, which outlive those that they write to.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self.command, Lab::Supervise { .. } | Lab::Web { .. })
+    }
+}
+
 /// Runs the subcommand. `exec` and `node` end the process with the exit code of what they ran.
 pub(crate) async fn run(args: Args) -> Result<()> {
     match args.command {

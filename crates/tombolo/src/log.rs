@@ -14,9 +14,14 @@ pub(crate) fn start(level: &str, json: bool) -> Result<()> {
         "none" => "off",
         other => other,
     };
-    let filter = EnvFilter::try_new(filter)
-        .with_context(|| format!("--log-level {level:?} is none of all, debug, info, warn, error, none, nor a filter"))?;
+    let filter = EnvFilter::try_new(filter).with_context(|| {
+        format!("--log-level {level:?} is none of all, debug, info, warn, error, none, nor a filter")
+    })?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { subscriber.json().init() } else { subscriber.with_ansi(false).with_target(false).init() }
+    if json {
+        subscriber.json().init()
+    } else {
+        subscriber.with_ansi(false).with_target(false).init()
+    }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod dns;
 mod kgctl;
 mod lab;
 mod log;
+mod sys;
 mod wireguard;
 
 use std::path::Path;
@@ -44,9 +45,18 @@ enum Command {
 fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     if Path::new(&name).file_name().is_some_and(|name| name == "kgctl") {
+        sys::end_with_the_reader();
         return kgctl::main();
     }
     let Tombolo { command } = Tombolo::parse();
+    let prints = match &command {
+        Command::Showconf(_) | Command::Graph(_) => true,
+        Command::Lab(lab) => !lab.serves(),
+        _ => false,
+    };
+    if prints {
+        sys::end_with_the_reader();
+    }
     let runtime = match &command {
         // One thread is enough for what waits most of the time, and takes less memory.
         Command::Agent(_) | Command::Dns(_) | Command::Wireguard(_) | Command::Showconf(_) | Command::Graph(_) => {

@@ -165,7 +165,7 @@ fn nodes_behind_nat_are_sent_to_where_they_were_heard() {
 fn whoever_is_behind_nat_and_was_heard_is_told_to_the_others() {
     let status = |name: &str, heard: bool| PeerStatus {
         peer: DevicePeer { endpoint: Some("198.51.100.9:61000".parse().unwrap()), ..DevicePeer::new(key(name)) },
-        last_handshake: heard.then(|| std::time::SystemTime::UNIX_EPOCH),
+        last_handshake: heard.then_some(std::time::SystemTime::UNIX_EPOCH),
         rx_bytes: 0,
         tx_bytes: 0,
     };

@@ -72,7 +72,9 @@ async fn config(path: Option<&Path>) -> anyhow::Result<Config> {
                 .await
                 .with_context(|| format!("the kubeconfig {} cannot be used", path.display()))?
         }
-        None => Config::infer().await.context("no kubeconfig was found; give --kubeconfig FILE or set $KUBECONFIG")?,
+        None => {
+            Config::infer().await.context("no kubeconfig can be used; give --kubeconfig FILE or set $KUBECONFIG")?
+        }
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
@@ -99,17 +101,22 @@ fn explain(error: kube::Error, what: &str, server: &str) -> anyhow::Error {
         },
         error => {
             let next = "see whether it runs and whether the kubeconfig is that of the right cluster";
-            anyhow::anyhow!("{what} cannot be listed from the API server at {server}: {}; {next}", reasons(&error))
+            let reason = match &error {
+                kube::Error::Service(inner) => reasons(inner.as_ref()),
+                other => reasons(other),
+            };
+            anyhow::anyhow!("{what} cannot be listed from the API server at {server}: {reason}; {next}")
         }
     }
 }
 
-/// An error with those that it comes from, each said once.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+/// An error with those that it comes from, each said once and in one line.
+pub(super) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
+    let line = |error: &dyn std::error::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+    let mut text = line(error);
     let mut source = error.source();
     while let Some(inner) = source {
-        let reason = inner.to_string();
+        let reason = line(inner);
         if !text.contains(&reason) {
             text = format!("{text}: {reason}");
         }

@@ -95,7 +95,7 @@ impl MeshArgs {
         match list::list(self.kubeconfig.as_deref(), &self.topology_label).await {
             Ok(listed) => print(&answer(&self.view(&listed, now()))),
             Err(error) => {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", list::reasons(error.as_ref()));
                 ExitCode::FAILURE
             }
         }

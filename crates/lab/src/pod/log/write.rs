@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn a_record_is_a_line_or_a_part_of_one() {
-        let table: [(&[u8], bool, &[u8], &[u8]); 4] = [
+        type Bytes = &'static [u8];
+        let table: [(Bytes, bool, Bytes, Bytes); 4] = [
             (b"a\n\nb", false, b"T F a\nT F \n", b"b"),
             (b"a\nb", true, b"T F a\nT P b\n", b""),
             (b"", true, b"", b""),
