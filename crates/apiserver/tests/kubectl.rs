@@ -299,3 +299,44 @@ async fn namespaces_go_with_what_is_in_them() {
         cluster.server.shutdown();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kubectl_makes_of_arguments_is_stored() {
+    // Since 1.32 these bodies are protobuf; older ones send JSON. What is stored is the same.
+    for cluster in clusters().await {
+        for args in [
+            "configmap a --from-literal=x=1",
+            "secret generic s --from-literal=password=hunter2",
+            "serviceaccount builder",
+            "service clusterip web --tcp=80:8080",
+            "service nodeport np --tcp=80:http --node-port=30080",
+            "service externalname out --tcp=5432 --external-name=db.example.com",
+            "deployment idle --image=web --replicas=0 --port=8080",
+            "role reader --verb=get --resource=pods",
+            "rolebinding readers --role=reader --serviceaccount=default:builder",
+            "clusterrole nodes --verb=list --resource=nodes",
+        ] {
+            cluster.ok(&format!("create {args}")).await;
+        }
+        for (path, wanted) in [
+            ("configmap a -o jsonpath={.data}", r#"{"x":"1"}"#),
+            ("secret s -o jsonpath={.data}{.type}", r#"{"password":"aHVudGVyMg=="}Opaque"#),
+            (
+                "svc web -o jsonpath={.spec.ports}{.spec.type}",
+                r#"[{"name":"80-8080","port":80,"protocol":"TCP","targetPort":8080}]ClusterIP"#,
+            ),
+            ("svc np -o jsonpath={.spec.ports[0].targetPort}:{.spec.ports[0].nodePort}", "http:30080"),
+            ("svc out -o jsonpath={.spec.externalName}{.spec.clusterIP}", "db.example.com"),
+            (
+                "deployment idle -o jsonpath={.spec.replicas}{.spec.template.spec.containers[0].ports[0].containerPort}",
+                "08080",
+            ),
+            ("role reader -o jsonpath={.rules}", r#"[{"apiGroups":[""],"resources":["pods"],"verbs":["get"]}]"#),
+            ("rolebinding readers -o jsonpath={.subjects[0].name}{.roleRef.name}", "builderreader"),
+        ] {
+            assert_eq!(cluster.ok(&format!("get {path}")).await, wanted, "{path}");
+        }
+        cluster.ok("delete deployment idle --cascade=foreground").await;
+        cluster.server.shutdown();
+    }
+}
