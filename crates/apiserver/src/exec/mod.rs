@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
 
 pub use options::{AttachOptions, ExecOptions, LogOptions, TerminalSize};
+pub use spdy::fuzz;
 
 use crate::status::Status;
 use session::{Start, Streams};

@@ -88,7 +88,7 @@ impl Writer {
     }
 }
 
-fn pairs(mut plain: Bytes) -> Result<Vec<(String, String)>, HeaderError> {
+pub(super) fn pairs(mut plain: Bytes) -> Result<Vec<(String, String)>, HeaderError> {
     let count = plain.try_get_u32().map_err(|_| SHORT)?;
     let mut pairs = Vec::new();
     for _ in 0..count {

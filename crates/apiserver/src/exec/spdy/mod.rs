@@ -5,6 +5,8 @@
 
 mod connection;
 mod frame;
+mod fuzz;
 mod headers;
 
 pub(super) use connection::serve;
+pub use fuzz::fuzz;
