@@ -1,5 +1,8 @@
 //! The Peer resource, field by field as Kilo's.
 
+// The derive of the schema repeats each struct, with its `pub`, inside a function.
+#![allow(unreachable_pub)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

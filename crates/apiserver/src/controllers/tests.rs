@@ -294,7 +294,9 @@ fn scales(outcome: &replicasets::Outcome) -> Vec<(String, i64)> {
 #[test]
 fn a_rollout_keeps_within_its_bounds() {
     // maxSurge 25 % of 10 is 3, maxUnavailable 2.
-    let table: [(&[(i64, i64)], &[(&str, i64)]); 5] = [
+    type Sizes = &'static [(i64, i64)];
+    type Scaled = &'static [(&'static str, i64)];
+    let table: [(Sizes, Scaled); 5] = [
         // Old (wanted, available), then new; what is scaled to what.
         (&[(10, 10)], &[("new", 3), ("old", 8)]),
         (&[(8, 8), (5, 0)], &[("new", 5), ("old", 8)]),

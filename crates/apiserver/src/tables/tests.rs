@@ -315,7 +315,7 @@ fn a_table_carries_what_was_asked_for() {
     let object = Arc::new(with_metadata(json!({"kind": "Pod", "apiVersion": "v1", "status": {"phase": "Succeeded"}})));
     let table = |include_object, headers| {
         let options = TableOptions { include_object, headers, now: NOW, ..TableOptions::default() };
-        render(&Printer::builtin("", "Pod"), &[object.clone()], json!({"resourceVersion": "7"}), &options)
+        render(&Printer::builtin("", "Pod"), std::slice::from_ref(&object), json!({"resourceVersion": "7"}), &options)
     };
     let metadata = table(IncludeObject::Metadata, true);
     assert_eq!(metadata["kind"], "Table");
