@@ -27,7 +27,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use tokio_util::sync::CancellationToken;
 
-pub use options::Options;
+pub use options::{Options, ServiceProxy};
 
 /// Runs until `shutdown` is cancelled, then undoes what was changed if the options ask for it.
 ///
@@ -43,9 +43,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {} (--listen)", options.listen))?;
     let (said, node) = tokio::sync::watch::channel(None);
-    let proxy = options.service_proxy.then(|| {
-        tokio::spawn(services::run(client.clone(), node, options.clean_up, metrics.clone(), shutdown.clone()))
-    });
+    let proxy = (options.service_proxy != ServiceProxy::Off)
+        .then(|| tokio::spawn(services::run(client.clone(), node, options.clone(), metrics.clone(), shutdown.clone())));
     let done = node::run(client, options, said, health, metrics, shutdown).await;
     if let Some(proxy) = proxy {
         proxy.await.context("the service proxy's task panicked; please report it")?;

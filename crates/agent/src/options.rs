@@ -9,6 +9,17 @@ use tombolo_mesh::Granularity;
 use tombolo_mesh::plan::{Compatibility, Encapsulate};
 use tombolo_wireguard::device::Prefer;
 
+/// Whether the agent carries Services, which is kube-proxy's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceProxy {
+    /// Unless kube-proxy, or another that answers in its place, is at work on the node.
+    Auto,
+    /// In any case.
+    On,
+    /// In no case.
+    Off,
+}
+
 /// The agent's settings. The names are those of `kg`'s flags where Kilo has them.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -66,6 +77,6 @@ pub struct Options {
     pub wireguard: Prefer,
     /// The program that runs an embedded WireGuard device as `PROGRAM wireguard IFACE`.
     pub program: PathBuf,
-    /// Whether to carry Services (kube-proxy's work).
-    pub service_proxy: bool,
+    /// Whether to carry Services.
+    pub service_proxy: ServiceProxy,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +12,21 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tombolo_host::{conntrack, nft};
 use tombolo_proxy::convert::{self, Slice};
 use tombolo_proxy::{Endpoint, Node, Refused, Script, Service, ServiceKey, Tables};
 
 use crate::metrics::Metrics;
+use crate::{Options, ServiceProxy};
 
+/// Where kube-proxy says that it is healthy, in each of its modes; those that replace it (Cilium) answer there, too.
+const KUBE_PROXY_HEALTH: u16 = 10256;
+/// How often it is looked for: it may start after the agent.
+const LOOK_FOR_OTHERS: Duration = Duration::from_secs(10);
 /// After a failed change of the table, it is tried again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -66,14 +73,20 @@ impl Catalogue {
 }
 
 /// Carries Services until `shutdown`. `node` says what this node is; nothing is done before it is known.
-/// With `clean_up` the table is removed at the end; else it stays, so that an update of the agent cuts no connection.
+/// With `--clean-up` the table is removed at the end; else it stays, so that an update of the agent cuts no connection.
+/// Left to decide for itself, it makes way for good once kube-proxy is seen.
 pub(crate) async fn run(
     client: Client,
     mut node: watch::Receiver<Option<Node>>,
-    clean_up: bool,
+    options: Arc<Options>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) {
+    let mut others = tokio::time::interval(LOOK_FOR_OTHERS);
+    others.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    if options.service_proxy == ServiceProxy::Auto && another_at_work().await {
+        return make_way().await;
+    }
     let (sender, mut changes) = mpsc::channel(1024);
     start(&client, &sender);
     let mut catalogue = Catalogue::default();
@@ -86,6 +99,12 @@ pub(crate) async fn run(
             Some(change) = changes.recv() => catalogue.apply(change),
             Ok(()) = node.changed() => {}
             () = pause, if retry => {}
+            _ = others.tick(), if options.service_proxy == ServiceProxy::Auto => {
+                if another_at_work().await {
+                    return make_way().await;
+                }
+                continue;
+            }
         }
         while let Ok(change) = changes.try_recv() {
             catalogue.apply(change);
@@ -94,11 +113,29 @@ pub(crate) async fn run(
         let Some(now) = now.filter(|_| catalogue.synced == (true, true)) else { continue };
         retry = !proxy.bring_to(&catalogue, &now).await;
     }
-    if clean_up && let Some(applied) = proxy.applied {
+    if options.clean_up
+        && let Some(applied) = proxy.applied
+    {
         let removal = Script::removal(applied.name);
         if let Err(error) = nft::run(&removal.to_string()).await {
             tracing::warn!(%error, "cannot remove the service proxy's table");
         }
+    }
+}
+
+async fn another_at_work() -> bool {
+    let answers = TcpStream::connect((Ipv4Addr::LOCALHOST, KUBE_PROXY_HEALTH));
+    matches!(tokio::time::timeout(RETRY, answers).await, Ok(Ok(_)))
+}
+
+/// The table goes, also one of an earlier run.
+async fn make_way() {
+    tracing::info!(
+        seen = %format!("127.0.0.1:{KUBE_PROXY_HEALTH} answers"),
+        "kube-proxy is at work on this node: Services are left to it (--service-proxy=true carries them all the same)"
+    );
+    if let Err(error) = nft::run(&Script::removal(tombolo_proxy::DEFAULT_TABLE).to_string()).await {
+        tracing::warn!(%error, "cannot remove the service proxy's table");
     }
 }
 

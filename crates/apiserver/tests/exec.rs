@@ -1,4 +1,4 @@
-//! `exec`, `attach` and `logs`, as kube-rs and `kubectl` (that of `$PATH`, and those that `$TOMBOLO_KUBECTL` lists) see
+//! `exec`, `attach` and `logs`, as kube-rs and `kubectl` (that of `$PATH`, and `$TOMBOLO_KUBECTL_OLD`) see
 //! them, with containers that are processes of this machine.
 
 #![allow(clippy::unwrap_used)]
@@ -199,8 +199,8 @@ async fn refusals_come_before_the_upgrade() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_runs_commands_in_pods() {
     let cluster = Cluster::new().await;
-    let others = std::env::var_os("TOMBOLO_KUBECTL").unwrap_or_default();
-    let kubectls = std::iter::once(PathBuf::from("kubectl")).chain(std::env::split_paths(&others));
+    let old = std::env::var_os("TOMBOLO_KUBECTL_OLD").map(PathBuf::from);
+    let kubectls = std::iter::once(PathBuf::from("kubectl")).chain(old);
     for kubectl in kubectls {
         for spdy in [false, true] {
             let run = |args: &'static [&'static str], stdin: &'static str| cluster.kubectl(&kubectl, spdy, args, stdin);

@@ -1,4 +1,4 @@
-//! The API server as `kubectl` sees it: that of `$PATH`, and those that `$TOMBOLO_KUBECTL` lists (`PATH[:PATH…]`).
+//! The API server as `kubectl` sees it: that of `$PATH`, and `$TOMBOLO_KUBECTL_OLD`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -161,10 +161,9 @@ async fn clusters() -> Vec<Cluster> {
     let found = std::env::var_os("PATH").unwrap();
     let first = std::env::split_paths(&found).map(|folder| folder.join("kubectl")).find(|file| file.is_file());
     let first = first.expect("kubectl is not in $PATH; install Debian's kubernetes-client");
-    let more = std::env::var_os("TOMBOLO_KUBECTL").unwrap_or_default();
     let mut clusters = vec![Cluster::new(&first).await];
-    for kubectl in std::env::split_paths(&more).filter(|path| !path.as_os_str().is_empty()) {
-        clusters.push(Cluster::new(&kubectl).await);
+    if let Some(old) = std::env::var_os("TOMBOLO_KUBECTL_OLD") {
+        clusters.push(Cluster::new(Path::new(&old)).await);
     }
     clusters
 }

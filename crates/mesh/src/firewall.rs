@@ -24,6 +24,18 @@ pub struct Firewall {
     pub known: BTreeSet<IpNet>,
     /// Destinations of this location that do not (`allowed-location-ips`): all packets to them are masqueraded.
     pub foreign: BTreeSet<IpNet>,
+    /// The overlay inside the location, where this node takes part in it.
+    pub overlay: Option<Overlay>,
+}
+
+/// Who may send into the overlay. VXLAN itself asks nobody who they are: without this, whoever reaches the node could
+/// put packets among its pods'.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overlay {
+    /// The overlay's UDP port.
+    pub port: u16,
+    /// The addresses of the location's other nodes.
+    pub members: BTreeSet<IpNet>,
 }
 
 impl Firewall {
@@ -35,7 +47,9 @@ impl Firewall {
             text.push('\n');
         };
         line(format!("table inet {} {{", self.table));
-        for (name, nets) in [("masqueraded", &self.masqueraded), ("known", &self.known), ("foreign", &self.foreign)] {
+        let mut sets = vec![("masqueraded", &self.masqueraded), ("known", &self.known), ("foreign", &self.foreign)];
+        sets.extend(self.overlay.as_ref().map(|overlay| ("overlay", &overlay.members)));
+        for (name, nets) in sets {
             for v6 in [false, true] {
                 line(set(name, v6, nets));
             }
@@ -44,6 +58,13 @@ impl Firewall {
         line("\t\ttype filter hook prerouting priority raw; policy accept;".into());
         line(format!("\t\tudp dport {} fib daddr type local meta mark set {:#x}", self.port, self.mark));
         line("\t}".into());
+        if let Some(Overlay { port, .. }) = self.overlay {
+            line("\tchain input {".into());
+            line("\t\ttype filter hook input priority filter; policy accept;".into());
+            line(format!("\t\tudp dport {port} ip saddr != @overlay4 drop"));
+            line(format!("\t\tudp dport {port} ip6 saddr != @overlay6 drop"));
+            line("\t}".into());
+        }
         line("\tchain forward {".into());
         line("\t\ttype filter hook forward priority mangle; policy accept;".into());
         line(format!("\t\toifname \"{}\" tcp flags syn tcp option maxseg size set rt mtu", self.interface));
@@ -94,6 +115,7 @@ mod tests {
             masqueraded: nets(&["10.41.0.0/24", "fd41::/64"]),
             known: nets(&["10.41.0.0/16", "10.42.0.1/32"]),
             foreign: BTreeSet::new(),
+            overlay: Some(Overlay { port: 51807, members: nets(&["172.18.1.12/32"]) }),
         };
         let script = firewall.script();
         assert!(script.starts_with("add table inet tombolo\ndelete table inet tombolo\ntable inet tombolo {\n"));
@@ -102,6 +124,9 @@ mod tests {
             "set masqueraded6 { type ipv6_addr; flags interval; auto-merge; elements = { fd41::/64 }; }",
             "set known4 { type ipv4_addr; flags interval; auto-merge; elements = { 10.41.0.0/16, 10.42.0.1/32 }; }",
             "set foreign6 { type ipv6_addr; flags interval; auto-merge; }",
+            "set overlay4 { type ipv4_addr; flags interval; auto-merge; elements = { 172.18.1.12/32 }; }",
+            "udp dport 51807 ip saddr != @overlay4 drop",
+            "udp dport 51807 ip6 saddr != @overlay6 drop",
             "udp dport 51820 fib daddr type local meta mark set 0x544d",
         ] {
             assert!(script.contains(line), "{line}\n{script}");

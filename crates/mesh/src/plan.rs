@@ -10,7 +10,7 @@ use tombolo_net::network::Network;
 use tombolo_net::wireguard::{self, Endpoint, Host, Key};
 
 use crate::claims::{self, Claims, Liveness, OwnNetworks};
-use crate::firewall::Firewall;
+use crate::firewall::{Firewall, Overlay};
 use crate::routes::{self, World};
 use crate::{Granularity, Node, Peer, Refusal, Segment, Topology, TopologyError, TopologyInput};
 
@@ -208,8 +208,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     let device = topology.leader.then(|| device(inputs, &topology));
     Ok(Plan {
         leader: leader.name.clone(),
+        firewall: firewall(&world, &network),
         network,
-        firewall: firewall(&world),
         probes: probes(inputs, &world, &contenders),
         members: (nodes.len(), peer_list.len()),
         device,
@@ -317,7 +317,7 @@ fn device(inputs: &Inputs<'_>, topology: &Topology) -> wireguard::Device {
     }
 }
 
-fn firewall(world: &World<'_>) -> Firewall {
+fn firewall(world: &World<'_>, network: &Network) -> Firewall {
     let settings = world.settings;
     let segments = || world.topology.segments.iter();
     let of_peers = || world.peers.iter().flat_map(|p| p.allowed_ips.iter().copied());
@@ -335,6 +335,10 @@ fn firewall(world: &World<'_>) -> Firewall {
             .chain(settings.service_cidrs.iter().copied())
             .collect(),
         foreign: own_segment.flat_map(|s| s.allowed_location_ips.iter().copied()).collect(),
+        overlay: network.vxlans.first().map(|vxlan| Overlay {
+            port: vxlan.port,
+            members: vxlan.remotes.iter().map(|remote| IpNet::from(remote.remote)).collect(),
+        }),
     }
 }
 

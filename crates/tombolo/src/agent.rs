@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tombolo_agent::Options;
+use tombolo_agent::{Options, ServiceProxy};
 use tombolo_mesh::Granularity;
 use tombolo_mesh::plan::{Compatibility, Encapsulate};
 use tombolo_wireguard::device::{DEFAULT_SOCKET_DIR, Prefer};
@@ -127,9 +127,9 @@ pub(crate) struct Args {
     #[arg(long, default_value = "auto", value_parser = prefer)]
     wireguard: Prefer,
 
-    /// Carry Services in place of kube-proxy; =false where kube-proxy or another is at work
-    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    service_proxy: Bool,
+    /// Carry Services, which is kube-proxy's work: true, false, or auto for where kube-proxy is not seen
+    #[arg(long, default_value = "auto", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = service_proxy)]
+    service_proxy: ServiceProxy,
 
     /// What is logged: all, debug, info, warn, error or none
     #[arg(long, default_value = "info", value_name = "LEVEL")]
@@ -234,6 +234,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn listen(text: &str) -> Result<SocketAddr, String> {
     let whole = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
     whole.parse().map_err(|_| format!("{text:?} is no address; write :PORT, ADDRESS:PORT or [IPV6]:PORT"))
+}
+
+fn service_proxy(text: &str) -> Result<ServiceProxy, String> {
+    match text {
+        "auto" => Ok(ServiceProxy::Auto),
+        "true" => Ok(ServiceProxy::On),
+        "false" => Ok(ServiceProxy::Off),
+        _ => Err("write true, false or auto".to_owned()),
+    }
 }
 
 fn prefer(text: &str) -> Result<Prefer, String> {
