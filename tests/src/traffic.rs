@@ -123,6 +123,7 @@ impl Capture {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (ours, others): (Vec<String>, Vec<String>) = text
             .lines()
+            .filter(|line| !line.is_empty())
             .map(str::to_owned)
             .partition(|line| line.contains("UDP") && line.contains(&format!(".{port}: ")));
         println!("captured {} packets of WireGuard and {} others in {:?}", ours.len(), others.len(), started.elapsed());

@@ -95,8 +95,8 @@ mod tests {
     async fn what_is_typed_is_shown_and_the_end_is_an_error() {
         let (mut terminal, theirs) = Terminal::open().unwrap();
         terminal.resize(91, 17).unwrap();
-        let mut stty = std::process::Command::new("stty");
-        let size = stty.arg("size").stdin(theirs.try_clone().unwrap()).output().unwrap();
+        // The command keeps its end open for as long as it is there itself.
+        let size = std::process::Command::new("stty").arg("size").stdin(theirs.try_clone().unwrap()).output().unwrap();
         assert_eq!(size.stdout, b"17 91\n");
         terminal.write_all(b"ls\n").await.unwrap();
         let mut echo = [0; 4];
