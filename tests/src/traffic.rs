@@ -1,13 +1,14 @@
 //! Traffic that runs while something happens, and packets that are looked at on their way.
 
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::lab::Lab;
 
 /// A ping every 100 ms from a pod, until it is ended.
 pub struct Pings {
     child: Option<Child>,
+    started: f64,
 }
 
 /// What came of [`Pings`].
@@ -17,7 +18,7 @@ pub struct Heard {
     pub sent: u32,
     /// Of which were answered.
     pub answered: u32,
-    /// The longest time without an answer.
+    /// The longest time without an answer, from the start to the end.
     pub longest_stop: Duration,
 }
 
@@ -29,7 +30,7 @@ impl Pings {
     pub fn start(lab: &Lab, cluster: usize, pod: &str, address: &str) -> Self {
         let mut command = lab.in_pod(cluster, pod, &["ping", "-n", "-D", "-i", "0.1", "-W", "1", address]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        Self { child: Some(child) }
+        Self { child: Some(child), started: unix_now() }
     }
 
     /// Ends it.
@@ -42,7 +43,7 @@ impl Pings {
         let kill = format!("pkill -INT -P {0} || kill -INT {0}", child.id());
         Command::new("sh").args(["-c", &kill]).status().unwrap();
         let output = child.wait_with_output().unwrap();
-        heard(&String::from_utf8_lossy(&output.stdout))
+        heard(&String::from_utf8_lossy(&output.stdout), self.started, unix_now())
     }
 }
 
@@ -55,18 +56,26 @@ impl Drop for Pings {
     }
 }
 
-fn heard(text: &str) -> Heard {
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+fn heard(text: &str, started: f64, ended: f64) -> Heard {
     let mut times: Vec<f64> = text
         .lines()
         .filter(|line| line.contains("bytes from"))
         .filter_map(|line| line.strip_prefix('[')?.split_once(']')?.0.parse().ok())
         .collect();
     times.sort_by(f64::total_cmp);
+    let answered = times.len();
+    // The time before the first answer and after the last one counts, too.
+    times.insert(0, started);
+    times.push(ended.max(started));
     let longest = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
     let summary = text.lines().find(|line| line.contains("packets transmitted")).unwrap_or_default();
     let sent = summary.split_whitespace().next().and_then(|n| n.parse().ok());
     let sent = sent.unwrap_or_else(|| panic!("ping printed no summary: {text}"));
-    Heard { sent, answered: times.len().try_into().unwrap(), longest_stop: Duration::from_secs_f64(longest) }
+    Heard { sent, answered: answered.try_into().unwrap(), longest_stop: Duration::from_secs_f64(longest) }
 }
 
 /// Packets captured in the router between the clusters.
