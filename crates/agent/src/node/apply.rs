@@ -1,6 +1,7 @@
 //! Brings the node to its plan.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub(super) struct Applier {
     status: DeviceStatus,
     firewall: Option<String>,
     last_seen: i64,
+    /// Addresses of peers that were just added.
+    greet: Vec<IpAddr>,
 }
 
 impl Applier {
@@ -45,6 +48,7 @@ impl Applier {
             status: DeviceStatus::default(),
             firewall: None,
             last_seen,
+            greet: Vec::new(),
         }
     }
 
@@ -71,7 +75,21 @@ impl Applier {
         problems.extend(self.firewall(plan).await.err());
         problems.extend(self.wireguard(plan, mtu).await.err());
         problems.extend(self.network(&plan.network).await);
+        self.greet();
         problems
+    }
+
+    /// Sends an empty datagram to each new peer, now that it is routed there: this begins the handshake. The other side
+    /// may have begun one before we knew its key, and would wait five seconds before the next (WireGuard's
+    /// REKEY_TIMEOUT), its packets with it.
+    fn greet(&mut self) {
+        const DISCARD: u16 = 9;
+        for address in self.greet.drain(..) {
+            let any: SocketAddr =
+                if address.is_ipv6() { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() };
+            let sent = UdpSocket::bind(any).and_then(|socket| socket.send_to(&[], (address, DISCARD)));
+            tracing::debug!(%address, ?sent, "greeted a new peer");
+        }
     }
 
     /// Undoes everything. What cannot be undone is said, and left.
@@ -203,6 +221,7 @@ impl Applier {
             device.apply(&changes).await?;
             self.metrics.changes.inc_by(changes.len() as u64);
             self.say(&changes);
+            self.greet.extend(changes.iter().filter_map(newcomer));
             self.status = device.status().await?;
         }
         self.host.set_up(interface, Some(mtu)).await?;
@@ -275,4 +294,14 @@ impl Applier {
         let failed = self.host.apply(&changes).await;
         failed.into_iter().map(|(change, error)| Error::from(error).context(format!("{change:?}"))).collect()
     }
+}
+
+/// An address of the peer that the change adds, if it can be sent to.
+fn newcomer(change: &wireguard::Change) -> Option<IpAddr> {
+    let wireguard::Change::SetPeer(peer) = change else { return None };
+    if peer.update_only || peer.endpoint.is_none() {
+        return None;
+    }
+    let mut hosts = peer.allowed_ips.iter().flatten().filter(|net| net.prefix_len() == net.max_prefix_len());
+    hosts.next().map(|net| net.addr())
 }
