@@ -1,0 +1,11 @@
+//! A BGP speaker and route reflector (RFC 4271 and what it grew), for IPv4 and IPv6 unicast.
+//!
+//! The middle does no I/O: it is handed bytes, connections and time, and hands back what to send. That is where the
+//! protocol is, and whole networks of speakers are tested in one thread with a hand-turned clock. A small runtime runs
+//! it on sockets.
+
+pub mod config;
+mod family;
+
+pub use config::Config;
+pub use family::{Community, Family, LargeCommunity, NoCommunity, NoLargeCommunity};
