@@ -106,8 +106,7 @@ impl FromStr for Community {
         }
         match text.split_once(':') {
             Some((high, low)) => {
-                let (high, low): (u16, u16) =
-                    (high.parse().map_err(|_| wrong())?, low.parse().map_err(|_| wrong())?);
+                let (high, low): (u16, u16) = (high.parse().map_err(|_| wrong())?, low.parse().map_err(|_| wrong())?);
                 Ok(Self(u32::from(high) << 16 | u32::from(low)))
             }
             None => text.parse().map(Self).map_err(|_| wrong()),

@@ -6,6 +6,7 @@
 
 pub mod config;
 mod family;
+pub mod wire;
 
 pub use config::Config;
 pub use family::{Community, Family, LargeCommunity, NoCommunity, NoLargeCommunity};
