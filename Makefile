@@ -24,10 +24,17 @@ test: deps deps-kubectl ## All tests, the end-to-end ones included
 lint: deps-build ## rustfmt, and clippy with warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) fmt --manifest-path bench/Cargo.toml --all --check
+	$(CARGO) clippy --manifest-path bench/Cargo.toml --locked --workspace --all-targets -- -D warnings
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers, a minute each (needs a nightly toolchain and cargo-fuzz)
 	scripts/fuzz.sh
+
+.PHONY: bench-bgp
+bench-bgp: build ## Route reflectors side by side (BIRD, FRR, GoBGP, ours) under one load; ARGS="--peers bird,tombolo"
+	@scripts/deps.sh bench
+	@bench/bgp/run.sh $(ARGS)
 
 .PHONY: doc
 doc: ## rustdoc of all crates

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs from Debian what is missing: `deps.sh build`, `deps.sh run`; `deps.sh kubectl DIR` unpacks Debian's own
+# Installs from Debian what is missing: `deps.sh build`, `deps.sh run`, `deps.sh bench`; `deps.sh kubectl DIR` unpacks Debian's own
 # kubectl (1.20) into DIR, beside whatever kubectl this machine has.
 set -euo pipefail
 
@@ -8,11 +8,15 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 # program (or file) and the package that has it
 build=(cc:gcc ld:binutils make:make)
+routing=(/usr/sbin/bird:bird2 /usr/lib/frr/bgpd:frr gobgpd:gobgpd)
 run=(
   ip:iproute2 nft:nftables ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go tcpdump:tcpdump
   conntrack:conntrack dig:bind9-dnsutils curl:curl kubectl:kubernetes-client ps:procps
-  /usr/lib/cni/bridge:containernetworking-plugins
+  /usr/lib/cni/bridge:containernetworking-plugins "${routing[@]}" exabgp:exabgp
 )
+bench=(ip:iproute2 "${routing[@]}")
+# Services that Debian would start with the package; they are for labs and tests to run, in their own namespaces.
+declare -A services=([bird2]=bird [frr]=frr [gobgpd]=gobgpd [exabgp]=exabgp)
 
 missing() {
   local entry program
@@ -44,7 +48,19 @@ install() {
   fi
   update
   echo "apt-get install -y ${packages[*]}"
+  # The policy is asked before a package starts its service (invoke-rc.d(8)). One that is there already stays.
+  local policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    trap "rm -f $policy" EXIT
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+  fi
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+  local package
+  for package in "${packages[@]}"; do
+    [[ -z ${services[$package]:-} ]] || ! command -v systemctl >/dev/null ||
+      systemctl --quiet disable --now "${services[$package]}" 2>/dev/null || true
+  done
 }
 
 case ${1:-} in
@@ -60,6 +76,10 @@ case ${1:-} in
     mapfile -t packages < <(missing "${run[@]}" | sort -u)
     install "${packages[@]}"
     ;;
+  bench)
+    mapfile -t packages < <(missing "${bench[@]}" | sort -u)
+    install "${packages[@]}"
+    ;;
   kubectl)
     directory=$2
     [[ -x $directory/usr/bin/kubectl ]] && exit 0
@@ -72,7 +92,7 @@ case ${1:-} in
     (cd "$work" && apt-get download -qq kubernetes-client >/dev/null && dpkg-deb -x kubernetes-client_*.deb "$directory")
     ;;
   *)
-    echo "usage: $0 build | run | kubectl DIR" >&2
+    echo "usage: $0 build | run | bench | kubectl DIR" >&2
     exit 2
     ;;
 esac
