@@ -140,7 +140,7 @@ pub(crate) fn password(text: &str) -> Result<Password, String> {
 }
 
 /// A community of either kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum AnyCommunity {
     Standard(Community),
     Large(LargeCommunity),

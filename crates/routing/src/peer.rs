@@ -58,6 +58,9 @@ pub(crate) fn bfd(transmit: u64, receive: u64, multiplier: u64) -> Result<Bfd, (
     })
 }
 
+/// The most peers that lists may name.
+const MOST_PEERS: usize = 1024;
+
 /// Lists whose places belong together: of flags, or of the annotations `peer.*`.
 #[derive(Debug, Default)]
 pub(crate) struct Lists {
@@ -96,6 +99,10 @@ pub(crate) fn from_lists(lists: &Lists, names: &Names, problems: &mut Vec<Proble
         return None;
     }
     let before = problems.len();
+    if count > MOST_PEERS {
+        let reason = format!("there are {count} addresses, and {MOST_PEERS} is the most; write fewer");
+        problems.push(Problem::new(names.ips, "…", reason));
+    }
     if lists.asns.len() != count {
         let reason = format!(
             "{} and {}; write one AS number for each address, in {} and {}",

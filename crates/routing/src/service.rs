@@ -1,6 +1,6 @@
 //! A Service, as far as its addresses are announced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
@@ -88,10 +88,10 @@ impl Reader<'_> {
 
     /// Each once, in the order given.
     fn addresses(&mut self, field: &str, texts: &[String]) -> Vec<IpAddr> {
-        let mut addresses = Vec::new();
+        let (mut addresses, mut seen) = (Vec::new(), HashSet::new());
         for text in texts.iter().filter(|text| !text.is_empty()) {
             match parse::host(text).and_then(beyond_a_host) {
-                Ok(address) if !addresses.contains(&address) => addresses.push(address),
+                Ok(address) if seen.insert(address) => addresses.push(address),
                 Ok(_) => {}
                 Err(reason) => self.refuse(field, text, reason),
             }

@@ -1,6 +1,7 @@
 //! Node objects to [`Node`]s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -68,11 +69,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Each once, in the order given.
-    fn many<T: PartialEq>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
-        let mut values = Vec::new();
+    fn many<T: Copy + Eq + Hash>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let (mut values, mut seen) = (Vec::new(), HashSet::new());
         for part in self.text(name).into_iter().flat_map(parse::list) {
             if let Some(value) = self.accept(name, part, parse(part))
-                && !values.contains(&value)
+                && seen.insert(value)
             {
                 values.push(value);
             }

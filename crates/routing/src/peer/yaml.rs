@@ -6,9 +6,23 @@ use tombolo_bgp::config::{Bfd, PORT};
 use super::{BFD_PORT, Peer, PeerBfd, add, bfd};
 use crate::parse::{self, Problem};
 
+/// The most bytes that the annotation may have: room for some 400 peers.
+const LONGEST: usize = 16_384;
+
 /// The peers in a YAML list of objects; none where the text is no list. An object with something wrong is left out.
 pub(crate) fn from_yaml(text: &str, name: &str, problems: &mut Vec<Problem>) -> Option<Vec<Peer>> {
     let next = "write a list of objects with remoteip and remoteasn: [{remoteip: 192.0.2.1, remoteasn: 65000}]";
+    // A parser's time grows with the square of some texts' length, and every agent reads every node's annotation.
+    if text.len() > LONGEST {
+        let reason = format!("it has {} bytes and may have {LONGEST}; {next}", text.len());
+        problems.push(Problem::new(name, "…", reason));
+        return None;
+    }
+    // A few bytes of aliases stand for gigabytes. Nothing that a peer has needs this sign.
+    if text.contains('&') {
+        problems.push(Problem::new(name, "…", format!("there is an anchor (&) in it, and none is taken; {next}")));
+        return None;
+    }
     // The text itself may hold passwords, and so may what the parser quotes.
     let list = match serde_yaml_ng::from_str::<Value>(text) {
         Ok(Value::Sequence(list)) => list,

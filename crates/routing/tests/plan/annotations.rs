@@ -241,6 +241,8 @@ fn paths_to_external_peers_are_prepended() {
     };
     assert_eq!(sets("192.0.2.1"), [Some((65000, 5)); 4]);
     assert_eq!(sets("192.168.0.2"), [None; 4]);
+    let none = cluster().annotate(1, "path-prepend.repeat-n", "0").config();
+    assert!(neighbor(&none, "192.0.2.1").export.statements.iter().all(|statement| statement.set.is_empty()));
     for (name, value, words) in [
         ("path-prepend.as", "x", ["path-prepend.as \"x\"", "no AS number"]),
         ("path-prepend.repeat-n", "256", ["path-prepend.repeat-n \"256\"", "up to 255"]),
@@ -343,4 +345,21 @@ fn a_node_without_annotations_and_a_status_is_still_one() {
     cluster.nodes[1] = json!({"metadata": {"name": "n2"}});
     assert_eq!(neighbors(&cluster.config()), ["192.0.2.1 AS64512", "192.168.0.3 AS64512"]);
     assert!(cluster.config().routes.contains_key(&net("10.41.1.0/24")));
+}
+
+#[test]
+fn text_that_would_keep_every_agent_busy_is_refused() {
+    let aliases = format!("- &a [{}]\n{}", "x,".repeat(1000), "- *a\n".repeat(1000));
+    let deep = "[".repeat(5_000);
+    let long = format!("{}- {{}}", "#\n".repeat(10_000));
+    for (text, words) in [(aliases, "anchor (&)"), (deep, "no YAML"), (long, "may have 16384")] {
+        let outcome = Cluster::new().annotate(1, "peers", &text).plan();
+        outcome.refuses(&["kube-router.io/peers \"…\"", words]);
+        assert_eq!(neighbors(outcome.config())[0], "192.0.2.1 AS64512");
+    }
+    let many = Cluster::new().annotate(1, "peer.ips", &",".repeat(1024)).annotate(1, "peer.asns", &",".repeat(1024));
+    assert_eq!(
+        neighbors(many.plan().refuses(&["1025 addresses", "1024 is the most"]).config())[0],
+        "192.0.2.1 AS64512"
+    );
 }
