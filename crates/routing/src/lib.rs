@@ -22,7 +22,8 @@
 //!   addresses, in one session for both families. With `--nodes-full-mesh`, the default, that is every node, in
 //!   `--cluster-asn`; without it each node is in its `node.asn`. A node with `rr.client` peers with the nodes with
 //!   `rr.server` of its cluster ID alone, whether or not there is a full mesh of the others.
-//! - Outside, with the peers of the node's annotation `peers`, else of its `peer.ips` and `peer.asns`, else of the flags.
+//! - Outside, with the peers of the node's annotation `peers`, else of its `peer.ips` and `peer.asns`, else of the
+//!   flags.
 //!
 //! # What is announced
 //!

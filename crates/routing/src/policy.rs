@@ -11,7 +11,8 @@ use crate::{Node, Settings};
 
 /// Blocks that mean nothing beyond a host or a link (RFC 6890 and its registries): a route to them would take what is
 /// the node's own. The blocks for documentation (192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24, 2001:db8::/32) and for
-/// benchmarks (198.18.0.0/15) are not among them, as laboratories route them; nor is 64:ff9b::/96, which NAT64 announces.
+/// benchmarks (198.18.0.0/15) are not among them, as laboratories route them; nor is 64:ff9b::/96, which
+/// NAT64 announces.
 /// Private blocks and 100.64.0.0/10 are what clusters are made of.
 pub const MARTIANS: [(IpNet, &str); 13] = [
     (v4([0, 0, 0, 0], 8), "this network"),

@@ -17,7 +17,7 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// Its `externalIPs`.
     pub external_ips: Vec<IpAddr>,
-    /// The addresses of the load balancer in front of it; none with `ipMode: Proxy`, which the balancer keeps to itself.
+    /// The addresses of the load balancer in front of it, but for those with `ipMode: Proxy`, which it keeps to itself.
     pub load_balancer_ips: Vec<IpAddr>,
     /// For the cluster IPs.
     pub internal_traffic_policy: TrafficPolicy,

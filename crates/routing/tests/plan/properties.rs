@@ -133,7 +133,9 @@ proptest! {
             prop_assert_eq!(&outcome, &cluster.plan_of(name));
         }
         let (_, refusals) = cluster.read();
-        prop_assert!(refusals.iter().all(|r| r.object.starts_with("Node/") && !r.field.is_empty() && !r.reason.is_empty()));
+        for refusal in &refusals {
+            prop_assert!(refusal.object.starts_with("Node/") && !refusal.field.is_empty() && !refusal.reason.is_empty());
+        }
     }
 
     #[test]
