@@ -163,9 +163,10 @@ impl fmt::Debug for Password {
 }
 
 /// How far away a neighbour may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Ttl {
     /// Internal neighbours anywhere, external ones on the own link (packets are sent with a TTL of 1).
+    #[default]
     Default,
     /// This TTL on what is sent.
     Multihop(u8),

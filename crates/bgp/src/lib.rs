@@ -5,7 +5,12 @@
 //! it on sockets.
 
 pub mod config;
+pub mod export;
 mod family;
+mod policy;
+pub mod prefix;
+pub mod rib;
+pub mod update;
 pub mod wire;
 
 pub use config::Config;
