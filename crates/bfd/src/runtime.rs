@@ -1,10 +1,13 @@
 //! Many sessions on sockets, on a thread of their own.
 //!
 //! The thread sleeps until a packet comes or the next session has something to do. Whatever else the process is busy
-//! with, its packets leave on time; and packets that have already come are read before a session is given up.
+//! with, its packets leave on time; and packets that have already come are read before a session is given up. A filter
+//! in the kernel keeps strangers from waking it and from filling the queue that the peers' packets wait in.
 
 mod engine;
+mod filter;
 mod socket;
+mod sys;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -115,7 +118,8 @@ pub struct Status {
 /// Packets that no session took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// From an address, or to one, that no session has.
+    /// From an address, or to one, that no session has; most of these never leave the kernel. What the kernel dropped
+    /// because too much came at once is counted here, too.
     pub unknown: u64,
     /// Over one hop, but with a TTL or hop limit below 255.
     pub hops: u64,
@@ -149,7 +153,7 @@ impl Bfd {
     /// Starts the thread, without sessions, in the caller's network namespace.
     ///
     /// `events` is called on the thread, in the order in which things happen, and must return at once: for instance
-    /// `move |event| drop(sender.send(event))`.
+    /// `move |event| { let _ = sender.send(event); }`.
     ///
     /// # Errors
     /// The thread or its waker cannot be made. Sockets are opened later, and what is wrong with them is in the status.

@@ -13,7 +13,7 @@ use crate::packet::{Diagnostic, Packet, Refusal, State};
 use crate::session::{Action, Config, Session, Timers};
 
 /// How many datagrams are read from a socket before timers are seen to: more than its buffer of the usual size holds,
-/// so that a session is given up only when nothing of its peer was waiting there, however much strangers send.
+/// so that a session is given up only when nothing of its peer was waiting there, however much others send.
 const READ_AT_ONCE: usize = 512;
 
 /// Longer than any packet with the longest authentication section.
@@ -76,6 +76,7 @@ impl Engine {
         for number in gone {
             self.leave(now, number);
         }
+        let mut added = Vec::new();
         for (peer, timers) in wanted {
             if let Some(&number) = self.peers.get(&peer) {
                 let Some(entry) = self.entries.get_mut(&number) else { continue };
@@ -86,8 +87,15 @@ impl Engine {
                 entry.session.set(timers);
                 self.perform(now, number);
             } else {
-                self.add(now, peer, timers);
+                added.push(self.add(now, peer, timers));
             }
+        }
+        // Before the first packets leave, so that no answer to them is filtered out.
+        self.filter();
+        for number in added {
+            let Some(entry) = self.entries.get_mut(&number) else { continue };
+            entry.session.tick(now, &mut self.actions);
+            self.perform(now, number);
         }
     }
 
@@ -121,7 +129,9 @@ impl Engine {
 
     pub(super) fn report(&self, now: Instant) -> Report {
         let live = self.peers.values().filter_map(|number| self.entries.get(number)).filter(|e| e.leaves.is_none());
-        Report { sessions: live.map(|entry| entry.status(now)).collect(), dropped: self.dropped }
+        let filtered: u64 = self.listeners.iter().map(Listener::dropped).sum();
+        let dropped = Dropped { unknown: self.dropped.unknown + filtered, ..self.dropped };
+        Report { sessions: live.map(|entry| entry.status(now)).collect(), dropped }
     }
 
     /// Tells all other sides that the sessions end by somebody's wish.
@@ -129,7 +139,7 @@ impl Engine {
         self.set(now, BTreeMap::new());
     }
 
-    fn add(&mut self, now: Instant, peer: Peer, timers: Timers) {
+    fn add(&mut self, now: Instant, peer: Peer, timers: Timers) -> u32 {
         let number = loop {
             let number = rand::random();
             if number != 0 && !self.entries.contains_key(&number) {
@@ -137,11 +147,9 @@ impl Engine {
             }
         };
         let config = Config { local_discriminator: number, timers, passive: false, seed: rand::random() };
-        let mut session = Session::new(config, now);
-        session.tick(now, &mut self.actions);
         let entry = Entry {
             peer,
-            session,
+            session: Session::new(config, now),
             sender: None,
             scheduled: None,
             since: now,
@@ -154,7 +162,7 @@ impl Engine {
         };
         self.peers.insert(peer, number);
         self.entries.insert(number, entry);
-        self.perform(now, number);
+        number
     }
 
     fn leave(&mut self, now: Instant, number: u32) {
@@ -173,7 +181,22 @@ impl Engine {
             self.deadlines.remove(&(at, number));
         }
         let left: BTreeSet<_> = self.peers.keys().map(|peer| (peer.remote.is_ipv4(), peer.multihop)).collect();
-        self.listeners.retain(|listener| left.contains(&(listener.address.is_ipv4(), listener.multihop)));
+        let needed = |listener: &Listener| left.contains(&(listener.address.is_ipv4(), listener.multihop));
+        for listener in self.listeners.extract_if(.., |listener| !needed(listener)) {
+            self.dropped.unknown += listener.dropped();
+        }
+    }
+
+    /// Has the kernel drop what no session is for, as far as an address tells.
+    fn filter(&self) {
+        for listener in &self.listeners {
+            listener.filter(&self.sources(listener.address.is_ipv4(), listener.multihop));
+        }
+    }
+
+    fn sources(&self, ipv4: bool, multihop: bool) -> BTreeSet<IpAddr> {
+        let of_kind = |peer: &&Peer| (peer.remote.is_ipv4(), peer.multihop) == (ipv4, multihop);
+        self.peers.keys().filter(of_kind).map(|peer| peer.remote).collect()
     }
 
     fn packet(&mut self, now: Instant, multihop: bool, arrival: &Arrival, bytes: &[u8]) {
@@ -271,12 +294,14 @@ impl Engine {
                 continue;
             }
             let at = SocketAddr::new(address, port);
-            let listener = Listener::open(address, port, peer.multihop).map_err(|error| match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    format!("cannot listen at {at}: another program does (another BFD daemon? stop it)")
-                }
-                _ => format!("cannot listen at {at}: {error}"),
-            })?;
+            let sources = self.sources(family, peer.multihop);
+            let listener =
+                Listener::open(address, port, peer.multihop, &sources).map_err(|error| match error.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        format!("cannot listen at {at}: another program does (another BFD daemon? stop it)")
+                    }
+                    _ => format!("cannot listen at {at}: {error}"),
+                })?;
             self.listeners.push(listener);
         }
         Ok(())

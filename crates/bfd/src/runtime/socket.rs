@@ -1,5 +1,6 @@
 //! The sockets: one for each address and kind to receive at, one for each session to send from.
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSliceMut, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,6 +12,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{filter, sys};
 
 /// The hop limit that packets leave with, and over one hop arrive with (RFC 5881, section 5).
 pub(super) const HOPS: u8 = 255;
@@ -38,7 +41,11 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn open(address: IpAddr, port: u16, multihop: bool) -> io::Result<Self> {
+    /// Opens the socket to packets of `sources`.
+    ///
+    /// # Errors
+    /// The address is not there, the port is taken, or the kernel's other reason.
+    pub(super) fn open(address: IpAddr, port: u16, multihop: bool, sources: &BTreeSet<IpAddr>) -> io::Result<Self> {
         let socket = udp(address)?;
         if address.is_ipv4() {
             setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
@@ -47,8 +54,25 @@ impl Listener {
             setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
-        socket.bind(&SocketAddr::new(address, port).into())?;
-        Ok(Self { socket, address, multihop })
+        let listener = Self { socket, address, multihop };
+        listener.filter(sources);
+        listener.socket.bind(&SocketAddr::new(address, port).into())?;
+        Ok(listener)
+    }
+
+    /// Has the kernel drop what is not from one of `sources`. What it lets through all the same, for instance because
+    /// there are more than a filter can hold, is sorted out by the caller.
+    pub(super) fn filter(&self, sources: &BTreeSet<IpAddr>) {
+        let attached = filter::program(sources).map(|program| self.socket.attach_filter(&program));
+        if !matches!(attached, Some(Ok(()))) {
+            // An error is that there was none.
+            let _ = self.socket.detach_filter();
+        }
+    }
+
+    /// How many datagrams the kernel has dropped that were for this socket.
+    pub(super) fn dropped(&self) -> u64 {
+        sys::drops(&self.socket).unwrap_or(0)
     }
 
     /// The next datagram; `None` when there is none. One that does not say where it came from and how far is skipped:

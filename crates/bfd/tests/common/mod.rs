@@ -28,7 +28,11 @@ impl Side {
             None => Options::default(),
         };
         let (sender, events) = channel();
-        let bfd = Bfd::start(options, move |event| drop(sender.send(event))).unwrap();
+        let tell = move |event| {
+            // The receiver goes with the runtime.
+            let _ = sender.send(event);
+        };
+        let bfd = Bfd::start(options, tell).unwrap();
         Self { bfd, events }
     }
 
