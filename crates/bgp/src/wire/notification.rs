@@ -242,6 +242,16 @@ impl Notification {
         });
     }
 
+    /// The standards' names alone: `Open Message Error, Bad Peer AS`.
+    pub fn names(&self) -> String {
+        let code = CODES.iter().find(|row| row.0 == self.code).map_or("unknown error", |row| row.1);
+        match TEXTS.iter().find(|row| (row.0, row.1) == (self.code, self.subcode)) {
+            Some((_, _, name, _, _)) if !name.is_empty() => format!("{code}, {name}"),
+            Some(_) => code.to_owned(),
+            None => format!("{code}, subcode {}", self.subcode),
+        }
+    }
+
     /// Speaks of it as of one that this side sends.
     pub fn sent(&self) -> impl fmt::Display + '_ {
         Sent(self)

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use std::net::Ipv4Addr;
 
 use proptest::collection::vec;
@@ -83,7 +85,8 @@ fn an_open_that_is_wrong_is_answered_with_what_is_wrong() {
         body[at..at + to.len()].copy_from_slice(to);
         body
     };
-    let cases: Vec<(&str, Vec<u8>, (u8, u8, &[u8]))> = vec![
+    type Case = (&'static str, Vec<u8>, (u8, u8, &'static [u8]));
+    let cases: Vec<Case> = vec![
         ("no body", vec![], (1, 2, &[0, 19])),
         ("version 3", change(0, &[3]), (2, 1, &[0, 4])),
         ("version 5", change(0, &[5]), (2, 1, &[0, 4])),
