@@ -10,6 +10,7 @@ mod family;
 mod policy;
 pub mod prefix;
 pub mod rib;
+pub mod session;
 pub mod update;
 pub mod wire;
 
