@@ -10,9 +10,12 @@ mod family;
 mod policy;
 pub mod prefix;
 pub mod rib;
+pub mod router;
 pub mod session;
+pub mod speaker;
 pub mod update;
 pub mod wire;
 
 pub use config::Config;
 pub use family::{Community, Family, LargeCommunity, NoCommunity, NoLargeCommunity};
+pub use router::{Action, RouteChange, Router};
