@@ -17,6 +17,11 @@ pub trait Prefix: Copy + Eq + Ord + Hash + Debug + Send + 'static {
 
     /// Of a length and the bytes that follow it; what is beyond the length is cleared.
     fn of(length: u8, bytes: &[u8]) -> Self;
+    /// Of a length that it can have, and bytes that begin with the address; `None` if they end before it does.
+    #[inline]
+    fn begin(length: u8, rest: &[u8]) -> Option<Self> {
+        rest.get(..bytes(length)).map(|address| Self::of(length, address))
+    }
     /// Its length in bits.
     fn length(self) -> u8;
     /// Its address, in the first bytes.
@@ -53,6 +58,16 @@ impl Prefix for V4 {
         octets[..bytes.len()].copy_from_slice(bytes);
         let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
         Self { address: u32::from_be_bytes(octets) & mask, length }
+    }
+
+    #[inline]
+    fn begin(length: u8, rest: &[u8]) -> Option<Self> {
+        // Nearly always more follows: then all four octets are read at once.
+        let Some(octets) = rest.first_chunk::<4>() else {
+            return rest.get(..bytes(length)).map(|address| Self::of(length, address));
+        };
+        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+        Some(Self { address: u32::from_be_bytes(*octets) & mask, length })
     }
 
     #[inline]
@@ -169,9 +184,9 @@ pub fn read<P: Prefix>(field: &[u8], add_path: bool) -> impl Iterator<Item = (u3
         if length > P::BITS {
             return None;
         }
-        let (address, after) = after.split_at_checked(bytes(length))?;
-        rest = after;
-        Some((id, P::of(length, address)))
+        let prefix = P::begin(length, after)?;
+        rest = &after[bytes(length)..];
+        Some((id, prefix))
     })
 }
 

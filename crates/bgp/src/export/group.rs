@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 
+use allocator_api2::vec::Vec as HugeVec;
+
 use super::encode::{Audience, Bucket};
 use super::{Burst, Context, View};
 use crate::prefix::Prefix;
+use crate::rib::huge_pages::HugePages;
 use crate::rib::table::Bits;
 use crate::rib::{AttributeId, Slot, SourceId, Table, decision};
 
@@ -19,7 +22,7 @@ pub struct Group<P> {
     /// Who they are.
     pub members: Vec<SourceId>,
     /// What they were told: one path a slot.
-    told: Vec<Told>,
+    told: HugeVec<Told, HugePages>,
     /// What they were told, where they get several paths a prefix.
     told_many: HashMap<Slot, Vec<(u16, Told)>>,
     /// How many prefixes (with several paths: paths) that is, by the source that they are from.
@@ -51,7 +54,7 @@ impl<P: Prefix> Group<P> {
         Self {
             view,
             members: Vec::new(),
-            told: Vec::new(),
+            told: HugeVec::new_in(HugePages),
             told_many: HashMap::new(),
             count: Vec::new(),
             total: 0,

@@ -5,6 +5,7 @@
 
 pub mod attributes;
 pub mod decision;
+pub(crate) mod huge_pages;
 pub mod path;
 pub mod table;
 

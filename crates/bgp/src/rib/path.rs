@@ -105,6 +105,8 @@ pub enum Paths {
     /// None: the prefix is on its way out.
     #[default]
     None,
+    /// None, and no prefix either: the row is free.
+    Free,
     /// One.
     One(Path),
     /// Several, the oldest first.
@@ -116,7 +118,7 @@ impl Paths {
     #[inline]
     pub fn as_slice(&self) -> &[Path] {
         match self {
-            Self::None => &[],
+            Self::None | Self::Free => &[],
             Self::One(path) => std::slice::from_ref(path),
             Self::Many(paths) => paths,
         }
@@ -124,21 +126,30 @@ impl Paths {
 
     pub(super) fn as_mut_slice(&mut self) -> &mut [Path] {
         match self {
-            Self::None => &mut [],
+            Self::None | Self::Free => &mut [],
             Self::One(path) => std::slice::from_mut(path),
             Self::Many(paths) => paths,
         }
     }
 
     /// Adds a path, with the smallest identifier that is free.
+    #[inline]
     pub(super) fn push(&mut self, mut path: Path) {
-        let paths = self.as_slice();
         path.sent_id = 1;
+        if matches!(self, Self::None) {
+            *self = Self::One(path);
+            return;
+        }
+        self.push_another(path);
+    }
+
+    fn push_another(&mut self, mut path: Path) {
+        let paths = self.as_slice();
         while paths.iter().any(|p| p.sent_id == path.sent_id) {
             path.sent_id += 1;
         }
         *self = match std::mem::take(self) {
-            Self::None => Self::One(path),
+            Self::None | Self::Free => Self::One(path),
             Self::One(first) => Self::Many(Box::new(vec![first, path])),
             Self::Many(mut paths) => {
                 paths.push(path);
@@ -150,7 +161,7 @@ impl Paths {
     /// Removes the paths that `gone` says. Returns whether there were any.
     pub(super) fn remove(&mut self, mut gone: impl FnMut(&Path) -> bool) -> bool {
         let (left, removed) = match std::mem::take(self) {
-            Self::None => (Self::None, false),
+            none @ (Self::None | Self::Free) => (none, false),
             Self::One(path) if gone(&path) => (Self::None, true),
             Self::One(path) => (Self::One(path), false),
             Self::Many(mut paths) => {

@@ -2,8 +2,11 @@
 
 use std::hash::BuildHasher as _;
 
+use allocator_api2::vec::Vec as HugeVec;
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::huge_pages::HugePages;
 use super::path::State;
 use super::{AttributeId, Path, Paths, SourceId, Store};
 use crate::prefix::Prefix;
@@ -26,7 +29,7 @@ pub enum Inserted {
 }
 
 #[derive(Debug)]
-struct Entry<P> {
+struct Row<P> {
     prefix: P,
     paths: Paths,
 }
@@ -34,8 +37,8 @@ struct Entry<P> {
 /// A table: prefixes, and the paths to each.
 #[derive(Debug)]
 pub struct Table<P> {
-    entries: Vec<Entry<P>>,
-    index: HashTable<Slot>,
+    entries: HugeVec<Row<P>, HugePages>,
+    index: HashTable<Slot, HugePages>,
     hasher: DefaultHashBuilder,
     free: Vec<Slot>,
     changed: Vec<Slot>,
@@ -46,8 +49,8 @@ pub struct Table<P> {
 impl<P: Prefix> Default for Table<P> {
     fn default() -> Self {
         Self {
-            entries: Vec::new(),
-            index: HashTable::new(),
+            entries: HugeVec::new_in(HugePages),
+            index: HashTable::new_in(HugePages),
             hasher: DefaultHashBuilder::default(),
             free: Vec::new(),
             changed: Vec::new(),
@@ -242,36 +245,53 @@ impl<P: Prefix> Table<P> {
         let hash = self.hasher.hash_one(entry.prefix);
         if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
             found.remove();
+            self.entries[slot as usize].paths = Paths::Free;
             self.free.push(slot);
         }
         if self.index.is_empty() && !self.has_changed() {
-            self.entries = Vec::new();
+            self.entries = HugeVec::new_in(HugePages);
             self.free = Vec::new();
-            self.index = HashTable::new();
+            self.index = HashTable::new_in(HugePages);
             self.is_changed = Bits::default();
         }
     }
 
+    #[inline]
     fn slot(&mut self, prefix: P) -> Slot {
         let hash = self.hasher.hash_one(prefix);
-        let entries = &self.entries;
-        if let Some(slot) = self.index.find(hash, |slot| entries[*slot as usize].prefix == prefix) {
-            return *slot;
+        if self.index.len() == self.index.capacity() {
+            self.grow();
         }
-        let entry = Entry { prefix, paths: Paths::None };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.entries[slot as usize] = entry;
-                slot
-            }
-            None => {
-                self.entries.push(entry);
-                Slot::try_from(self.entries.len() - 1).unwrap_or(Slot::MAX)
-            }
-        };
         let (entries, hasher) = (&self.entries, &self.hasher);
-        self.index.insert_unique(hash, slot, |slot| hasher.hash_one(entries[*slot as usize].prefix));
+        let same = |slot: &Slot| entries[*slot as usize].prefix == prefix;
+        let vacant = match self.index.entry(hash, same, |slot| hasher.hash_one(entries[*slot as usize].prefix)) {
+            Entry::Occupied(found) => return *found.get(),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => Slot::try_from(self.entries.len()).unwrap_or(Slot::MAX),
+        };
+        vacant.insert(slot);
+        let entry = Row { prefix, paths: Paths::None };
+        match self.entries.get_mut(slot as usize) {
+            Some(free) => *free = entry,
+            None => self.entries.push(entry),
+        }
         slot
+    }
+
+    /// Makes the index anew, with room for twice as many. In the order of the slots: that way only the index is written
+    /// to all over the memory, and nothing is read so.
+    #[cold]
+    fn grow(&mut self) {
+        let mut index = HashTable::with_capacity_in((self.index.capacity() * 2).max(64), HugePages);
+        for (slot, row) in (0..).zip(&self.entries) {
+            if !matches!(row.paths, Paths::Free) {
+                index.insert_unique(self.hasher.hash_one(row.prefix), slot, |_| 0);
+            }
+        }
+        self.index = index;
     }
 
     fn remove(&mut self, slot: Slot, store: &mut Store, mut gone: impl FnMut(&Path) -> bool) {
