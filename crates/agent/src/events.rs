@@ -17,7 +17,7 @@ pub(crate) const MANAGER: &str = "tombolo";
 /// What is to be said of an object.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
-    /// `Peer/x` or `Node/x`.
+    /// `Peer/x`, `Node/x` or `Service/namespace/x`.
     pub object: String,
     pub uid: Option<String>,
     pub generation: Option<i64>,
@@ -60,6 +60,7 @@ impl Reporter {
 
     fn event(&self, subject: &Subject, refusal: &Refusal) {
         let Some((kind, name)) = subject.object.split_once('/') else { return };
+        let (namespace, name) = name.split_once('/').map_or((None, name), |(namespace, name)| (Some(namespace), name));
         let api_version = if kind == "Peer" { "kilo.squat.ai/v1alpha1" } else { "v1" };
         let now = Timestamp::now();
         let event = core::Event {
@@ -69,6 +70,7 @@ impl Reporter {
                 api_version: Some(api_version.into()),
                 kind: Some(kind.into()),
                 name: Some(name.into()),
+                namespace: namespace.map(Into::into),
                 // Events on Nodes are looked up by their name in place of the UID (kubectl describe node).
                 uid: if kind == "Node" { Some(name.into()) } else { subject.uid.clone() },
                 ..core::ObjectReference::default()
@@ -86,7 +88,7 @@ impl Reporter {
             source: Some(core::EventSource { component: Some("tombolo".into()), host: Some(self.hostname.clone()) }),
             ..core::Event::default()
         };
-        let api: Api<core::Event> = Api::namespaced(self.client.clone(), "default");
+        let api: Api<core::Event> = Api::namespaced(self.client.clone(), namespace.unwrap_or("default"));
         let object = subject.object.clone();
         tokio::spawn(async move {
             if let Err(error) = api.create(&PostParams::default(), &event).await {

@@ -1,13 +1,15 @@
 //! The node's loop: watches the cluster, plans the node's network and applies it.
 //!
-//! [`run`] wires four tasks, each of which may be told the same thing twice without harm:
+//! [`run`] wires five tasks, each of which may be told the same thing twice without harm:
 //!
 //! - `watch` turns the API server's events on Nodes and Peers into values of the mesh ([`world`]);
 //! - `node` is the loop itself: whenever something changed (a Node, a Peer, a link of the host, an answer to a probe,
 //!   a name's address) it makes a plan ([`tombolo_mesh::plan`]) and applies what differs;
+//! - `bgp` speaks BGP, where that is asked for, and tells the loop what it learns;
 //! - `services` does the same for Services and the nftables table of the service proxy;
 //! - `health` answers `/healthz`, `/readyz`, `/metrics` and `/graph`.
 
+mod bgp;
 pub mod cni;
 mod events;
 mod health;
@@ -45,7 +47,12 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<()> {
     let (said, node) = tokio::sync::watch::channel(None);
     let proxy = (options.service_proxy != ServiceProxy::Off)
         .then(|| tokio::spawn(services::run(client.clone(), node, options.clone(), metrics.clone(), shutdown.clone())));
-    let done = node::run(client, options, said, health, metrics, shutdown).await;
+    let (learned, routes) = tokio::sync::watch::channel(bgp::Learned::default());
+    let bgp = tokio::spawn(bgp::run(client.clone(), options.clone(), learned, metrics.clone(), shutdown.clone()));
+    let inputs = node::Inputs { said, learned: routes };
+    let done = node::run(client, options, inputs, health, metrics, shutdown.clone()).await;
+    shutdown.cancel();
+    bgp.await.context("the task of BGP panicked; please report it")?;
     if let Some(proxy) = proxy {
         proxy.await.context("the service proxy's task panicked; please report it")?;
     }

@@ -3,7 +3,8 @@
 mod apply;
 mod inputs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tombolo_host::Host;
+use tombolo_host::{Facts, Host, Scope};
 use tombolo_mesh::plan::{self, Plan};
+use tombolo_net::network::Route;
 use tombolo_net::wireguard::Key;
 
+use crate::bgp::Learned;
 use crate::events::{Reporter, Subject};
 use crate::health::Health;
 use crate::liveness::Watchers;
@@ -35,11 +38,19 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Changes of the host come in bursts (a pod's link, its addresses, its routes): one look for all of them.
 const HOST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs the loop until `shutdown`. `said` is told what this node is, for the service proxy.
+/// What goes between the loop and its neighbours.
+pub(crate) struct Inputs {
+    /// Is told what this node is, for the service proxy.
+    pub said: watch::Sender<Option<tombolo_proxy::Node>>,
+    /// What BGP has learned.
+    pub learned: watch::Receiver<Learned>,
+}
+
+/// Runs the loop until `shutdown`.
 pub(crate) async fn run(
     client: Client,
     options: Arc<Options>,
-    said: watch::Sender<Option<tombolo_proxy::Node>>,
+    Inputs { said, mut learned }: Inputs,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
@@ -60,6 +71,8 @@ pub(crate) async fn run(
         private_key,
         watchers,
         said,
+        learned: learned.clone(),
+        pathless: BTreeMap::new(),
         health,
         metrics,
         options: options.clone(),
@@ -89,6 +102,7 @@ pub(crate) async fn run(
                 due = due.or(Some(Instant::now() + HOST_PAUSE));
             }
             Ok(()) = answers.changed() => due = now,
+            Ok(()) = learned.changed() => due = now,
             _ = resync.tick() => due = now,
             _ = check_in.tick() => {
                 node.applier.check_in();
@@ -121,6 +135,9 @@ struct NodeLoop {
     applier: Applier,
     reporter: Reporter,
     said: watch::Sender<Option<tombolo_proxy::Node>>,
+    learned: watch::Receiver<Learned>,
+    /// Next hops of BGP's that no route can have, and why.
+    pathless: BTreeMap<IpAddr, String>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
@@ -173,7 +190,7 @@ impl NodeLoop {
         nodes.insert(own.name.clone(), own.clone());
         let keys = self.world.peers.iter().map(|(name, peer)| (name.clone(), peer.public_key)).collect();
         let liveness = self.watchers.peers(self.applier.device_status(), &keys);
-        let plan = plan::plan(&plan::Inputs {
+        let mut plan = plan::plan(&plan::Inputs {
             settings: &inputs::settings(&self.options),
             private_key: self.private_key,
             nodes: &nodes,
@@ -184,8 +201,36 @@ impl NodeLoop {
             underlay: &underlay,
             now: inputs::unix_now(),
         })?;
+        self.add_learned(&mut plan, &facts).await?;
         let mtu = self.options.mtu.unwrap_or_else(|| inputs::tunnel_mtu(&facts, &underlay));
         Ok(Planned { plan, mtu, own })
+    }
+
+    /// Adds the routes that BGP has learned. Whoever is there knows the way back to this node's pods.
+    async fn add_learned(&mut self, plan: &mut Plan, facts: &Facts) -> Result<()> {
+        let learned = self.learned.borrow().clone();
+        let routes: BTreeSet<Route> = match learned {
+            Learned::NotYet => {
+                let there = self.applier.host().observe(&Scope::default()).await?;
+                there.routes.into_iter().filter(|route| route.metric == tombolo_routing::BGP_METRIC).collect()
+            }
+            Learned::Routes(learned) => {
+                let (routes, pathless) =
+                    tombolo_routing::kernel_routes(&learned, &inputs::on_link(&self.options, facts));
+                for (next_hop, why) in pathless.iter().filter(|(hop, why)| self.pathless.get(hop) != Some(why)) {
+                    tracing::warn!(%next_hop, "routes of BGP are not used: {why}");
+                }
+                self.pathless = pathless;
+                routes
+            }
+        };
+        let destinations = routes.iter().map(|route| route.destination).filter(|net| net.prefix_len() > 0);
+        plan.firewall.known.extend(destinations);
+        // Where the mesh has a route of its own, that is the better one, and the only one that is needed.
+        let planned: BTreeSet<(u32, IpNet)> = plan.network.routes.iter().map(|r| (r.table, r.destination)).collect();
+        let missing = routes.into_iter().filter(|route| !planned.contains(&(route.table, route.destination)));
+        plan.network.routes.extend(missing);
+        Ok(())
     }
 
     /// Says what is new in the plan.

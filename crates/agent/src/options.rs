@@ -79,4 +79,8 @@ pub struct Options {
     pub program: PathBuf,
     /// Whether to carry Services.
     pub service_proxy: ServiceProxy,
+    /// kube-router's flags of BGP, checked.
+    pub bgp: tombolo_routing::Settings,
+    /// Where `tombolo bgp` asks.
+    pub bgp_socket: PathBuf,
 }

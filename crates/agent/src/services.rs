@@ -1,17 +1,13 @@
 //! The service proxy: Services and EndpointSlices into one nftables table, whenever they or the node change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, ResourceExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -21,6 +17,7 @@ use tombolo_proxy::convert::{self, Slice};
 use tombolo_proxy::{Endpoint, Node, Refused, Script, Service, ServiceKey, Tables};
 
 use crate::metrics::Metrics;
+use crate::watch::{Seen, follow};
 use crate::{Options, ServiceProxy};
 
 /// Where kube-proxy says that it is healthy, in each of its modes; those that replace it (Cilium) answer there, too.
@@ -36,6 +33,8 @@ enum Change {
     Slice(String, Option<Slice>),
     AllServices(BTreeMap<ServiceKey, Service>),
     AllSlices(BTreeMap<String, Slice>),
+    /// Nothing can be seen, which was said: services stay as they are.
+    Nothing,
 }
 
 #[derive(Default)]
@@ -60,6 +59,7 @@ impl Catalogue {
                 self.slices = slices;
                 self.synced.1 = true;
             }
+            Change::Nothing => {}
         }
     }
 
@@ -192,67 +192,26 @@ async fn forget_flows(desired: &Tables, before: &Tables, node: &Node) {
 }
 
 fn start(client: &Client, sender: &mpsc::Sender<Change>) {
-    tokio::spawn(follow(
-        Api::<core::Service>::all(client.clone()),
-        sender.clone(),
-        |object: &core::Service| Some((convert::service_key(object), convert::service(object).value?)),
-        convert::service_key,
-        Change::Service,
-        Change::AllServices,
-    ));
+    let service = |object: &core::Service| Some((convert::service_key(object), convert::service(object).value?));
+    tokio::spawn(follow(Api::<core::Service>::all(client.clone()), sender.clone(), move |seen| match seen {
+        Seen::Put(object) => Change::Service(convert::service_key(&object), convert::service(&object).value),
+        Seen::Gone(object) => Change::Service(convert::service_key(&object), None),
+        Seen::All(objects) => Change::AllServices(objects.iter().filter_map(service).collect()),
+        Seen::Trouble(_) => Change::Nothing,
+    }));
+    let slice = |object: &discovery::EndpointSlice| Some((slice_key(object), convert::endpoint_slice(object).value?));
     tokio::spawn(follow(
         Api::<discovery::EndpointSlice>::all(client.clone()),
         sender.clone(),
-        |object: &discovery::EndpointSlice| Some((slice_key(object), convert::endpoint_slice(object).value?)),
-        slice_key,
-        Change::Slice,
-        Change::AllSlices,
+        move |seen| match seen {
+            Seen::Put(object) => Change::Slice(slice_key(&object), convert::endpoint_slice(&object).value),
+            Seen::Gone(object) => Change::Slice(slice_key(&object), None),
+            Seen::All(objects) => Change::AllSlices(objects.iter().filter_map(slice).collect()),
+            Seen::Trouble(_) => Change::Nothing,
+        },
     ));
 }
 
 fn slice_key(object: &discovery::EndpointSlice) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
-}
-
-async fn follow<K, Key: Ord, Value>(
-    api: Api<K>,
-    sender: mpsc::Sender<Change>,
-    convert: fn(&K) -> Option<(Key, Value)>,
-    key: fn(&K) -> Key,
-    one: fn(Key, Option<Value>) -> Change,
-    all: fn(BTreeMap<Key, Value>) -> Change,
-) where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let mut listing = BTreeMap::new();
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
-    let mut silent = false;
-    loop {
-        let change = match events.try_next().await {
-            Ok(None) => return,
-            Err(error) => {
-                if !std::mem::replace(&mut silent, true) {
-                    tracing::warn!(kind = %K::plural(&()), %error, "cannot watch; it is tried again, and services stay as they are");
-                }
-                continue;
-            }
-            Ok(Some(watcher::Event::Init)) => {
-                listing.clear();
-                continue;
-            }
-            Ok(Some(watcher::Event::InitApply(object))) => {
-                listing.extend(convert(&object));
-                continue;
-            }
-            Ok(Some(watcher::Event::InitDone)) => {
-                silent = false;
-                all(std::mem::take(&mut listing))
-            }
-            Ok(Some(watcher::Event::Apply(object))) => one(key(&object), convert(&object).map(|(_, value)| value)),
-            Ok(Some(watcher::Event::Delete(object))) => one(key(&object), None),
-        };
-        if sender.send(change).await.is_err() {
-            return;
-        }
-    }
 }

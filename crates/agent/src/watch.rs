@@ -1,11 +1,11 @@
-//! The API server's events on Nodes and Peers.
+//! The API server's events.
 
 use std::fmt::Debug;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1 as core;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tombolo_api::kilo;
@@ -13,34 +13,41 @@ use tombolo_api::kilo;
 use crate::events::words;
 use crate::world::Change;
 
-/// Watches Nodes and Peers for as long as somebody listens. Interruptions are bridged: after one, everything is
-/// listed again, and what went meanwhile is missing from that list.
+/// What a watch sees.
+#[derive(Debug)]
+pub(crate) enum Seen<K> {
+    /// An object is as given.
+    Put(K),
+    /// An object is gone.
+    Gone(K),
+    /// These are all objects: others are gone.
+    All(Vec<K>),
+    /// Nothing can be seen, for this reason.
+    Trouble(String),
+}
+
+/// Watches Nodes and Peers for as long as somebody listens.
 pub(crate) fn start(client: &Client) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(256);
-    tokio::spawn(follow(
-        Api::<core::Node>::all(client.clone()),
-        sender.clone(),
-        |object| Change::Node(Box::new(object)),
-        Change::NodeGone,
-        Change::AllNodes,
-    ));
-    tokio::spawn(follow(
-        Api::<kilo::Peer>::all(client.clone()),
-        sender,
-        |object| Change::Peer(Box::new(object)),
-        Change::PeerGone,
-        Change::AllPeers,
-    ));
+    tokio::spawn(follow(Api::<core::Node>::all(client.clone()), sender.clone(), |seen| match seen {
+        Seen::Put(object) => Change::Node(Box::new(object)),
+        Seen::Gone(object) => Change::NodeGone(object.name_any()),
+        Seen::All(objects) => Change::AllNodes(objects),
+        Seen::Trouble(words) => Change::Trouble(words),
+    }));
+    tokio::spawn(follow(Api::<kilo::Peer>::all(client.clone()), sender, |seen| match seen {
+        Seen::Put(object) => Change::Peer(Box::new(object)),
+        Seen::Gone(object) => Change::PeerGone(object.name_any()),
+        Seen::All(objects) => Change::AllPeers(objects),
+        Seen::Trouble(words) => Change::Trouble(words),
+    }));
     receiver
 }
 
-async fn follow<K>(
-    api: Api<K>,
-    sender: mpsc::Sender<Change>,
-    put: fn(K) -> Change,
-    gone: fn(String) -> Change,
-    all: fn(Vec<K>) -> Change,
-) where
+/// Watches all objects of a kind for as long as somebody listens. Interruptions are bridged: after one, everything is
+/// listed again, and what went meanwhile is missing from that list.
+pub(crate) async fn follow<K, C>(api: Api<K>, sender: mpsc::Sender<C>, change: impl Fn(Seen<K>) -> C)
+where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let kind = K::plural(&());
@@ -48,36 +55,32 @@ async fn follow<K>(
     let mut silent = false;
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
     loop {
-        let event = match events.try_next().await {
-            Ok(Some(event)) => Ok(event),
+        let seen = match events.try_next().await {
             Ok(None) => return,
             Err(error) => {
                 if std::mem::replace(&mut silent, true) {
                     continue;
                 }
-                Err(say(&kind, &error))
+                Seen::Trouble(say(&kind, &error))
             }
-        };
-        let change = match event {
-            Err(trouble) => Change::Trouble(trouble),
-            Ok(watcher::Event::Init) => {
+            Ok(Some(watcher::Event::Init)) => {
                 listing.clear();
                 continue;
             }
-            Ok(watcher::Event::InitApply(object)) => {
+            Ok(Some(watcher::Event::InitApply(object))) => {
                 listing.push(object);
                 continue;
             }
-            Ok(watcher::Event::InitDone) => {
+            Ok(Some(watcher::Event::InitDone)) => {
                 if std::mem::take(&mut silent) {
                     tracing::info!(%kind, "the API server answers again");
                 }
-                all(std::mem::take(&mut listing))
+                Seen::All(std::mem::take(&mut listing))
             }
-            Ok(watcher::Event::Apply(object)) => put(object),
-            Ok(watcher::Event::Delete(object)) => gone(object.meta().name.clone().unwrap_or_default()),
+            Ok(Some(watcher::Event::Apply(object))) => Seen::Put(object),
+            Ok(Some(watcher::Event::Delete(object))) => Seen::Gone(object),
         };
-        if sender.send(change).await.is_err() {
+        if sender.send(change(seen)).await.is_err() {
             return;
         }
     }

@@ -50,6 +50,7 @@
 #![forbid(unsafe_code)]
 
 mod flags;
+mod kernel;
 mod neighbors;
 pub mod node;
 mod parse;
@@ -61,6 +62,7 @@ pub mod service;
 pub mod slice;
 
 pub use flags::{Enable, FlagError, FlagErrors, Flags, Settings};
+pub use kernel::{BGP_METRIC, kernel_routes};
 pub use node::Node;
 pub use peer::Peer;
 pub use plan::{Inputs, Plan, plan};

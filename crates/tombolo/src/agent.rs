@@ -14,7 +14,7 @@ use tombolo_mesh::plan::{Compatibility, Encapsulate};
 use tombolo_wireguard::device::{DEFAULT_SOCKET_DIR, Prefer};
 
 /// A flag of Go's kind: `--cni` and `--cni=true` are the same.
-type Bool = bool;
+pub(crate) type Bool = bool;
 
 /// Arguments of `tombolo agent`.
 #[derive(Debug, clap::Args)]
@@ -131,6 +131,9 @@ pub(crate) struct Args {
     #[arg(long, default_value = "auto", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = service_proxy)]
     service_proxy: ServiceProxy,
 
+    #[command(flatten)]
+    bgp: crate::bgp_flags::BgpArgs,
+
     /// What is logged: all, debug, info, warn, error or none
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     log_level: String,
@@ -168,6 +171,7 @@ fn options(args: Args) -> Result<Options> {
             _ => bail!("--mtu {text:?} is neither auto nor a number of bytes from 576 to 65535"),
         },
     };
+    let (bgp, bgp_socket) = args.bgp.settings()?;
     Ok(Options {
         kubeconfig: args.kubeconfig,
         master: args.master,
@@ -200,6 +204,8 @@ fn options(args: Args) -> Result<Options> {
         wireguard: args.wireguard,
         program: std::env::current_exe().context("cannot find the running program's own file")?,
         service_proxy: args.service_proxy,
+        bgp,
+        bgp_socket,
     })
 }
 
@@ -210,7 +216,7 @@ fn host_name() -> Result<String> {
 }
 
 /// Go's durations as far as people write them: `30s`, `1m30s`, `500ms`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let error = || format!("{text:?} is no duration; write 30s, 5m or 1h30m");
     let (mut rest, mut total) = (text, Duration::ZERO);
     while !rest.is_empty() {

@@ -5,10 +5,13 @@
 
 mod agent;
 mod apiserver;
+mod bgp;
+mod bgp_flags;
 mod dns;
 mod kgctl;
 mod lab;
 mod log;
+mod route_reflector;
 mod sys;
 mod wireguard;
 
@@ -30,6 +33,10 @@ enum Command {
     Agent(Box<agent::Args>),
     /// Answer DNS queries for the services of a cluster
     Dns(dns::Args),
+    /// Run a BGP route reflector
+    RouteReflector(Box<route_reflector::Args>),
+    /// Show what the BGP speaker of this machine knows: neighbours and routes
+    Bgp(bgp::Args),
     /// Run an embedded WireGuard device, configured by wg(8)
     Wireguard(wireguard::Args),
     /// Run an API server, for labs and tests
@@ -50,7 +57,7 @@ fn main() -> ExitCode {
     }
     let Tombolo { command } = Tombolo::parse();
     let prints = match &command {
-        Command::Showconf(_) | Command::Graph(_) => true,
+        Command::Showconf(_) | Command::Graph(_) | Command::Bgp(_) => true,
         Command::Lab(lab) => !lab.serves(),
         _ => false,
     };
@@ -59,9 +66,13 @@ fn main() -> ExitCode {
     }
     let runtime = match &command {
         // One thread is enough for what waits most of the time, and takes less memory.
-        Command::Agent(_) | Command::Dns(_) | Command::Wireguard(_) | Command::Showconf(_) | Command::Graph(_) => {
-            tokio::runtime::Builder::new_current_thread().enable_all().build()
-        }
+        Command::Agent(_)
+        | Command::Dns(_)
+        | Command::RouteReflector(_)
+        | Command::Bgp(_)
+        | Command::Wireguard(_)
+        | Command::Showconf(_)
+        | Command::Graph(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         Command::Apiserver(_) | Command::Lab(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
     };
     let runtime = match runtime {
@@ -74,6 +85,8 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Agent(args) => runtime.block_on(agent::run(*args)),
         Command::Dns(args) => runtime.block_on(dns::run(args)),
+        Command::RouteReflector(args) => runtime.block_on(route_reflector::run(*args)),
+        Command::Bgp(args) => bgp::run(&args),
         Command::Wireguard(args) => runtime.block_on(wireguard::run(args)),
         Command::Apiserver(args) => runtime.block_on(apiserver::run(args)),
         Command::Lab(args) => runtime.block_on(lab::run(args)),

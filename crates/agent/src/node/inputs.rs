@@ -68,6 +68,13 @@ pub(super) fn own_node(
     Ok(selfnode::own(stored, &world.own_annotations, &known))
 }
 
+/// The networks on the node's own links, where next hops are. Pods and tunnels are no place for one.
+pub(super) fn on_link(options: &Options, facts: &Facts) -> Vec<(String, IpNet)> {
+    let ignored = [options.interface.as_str(), cni::BRIDGE, routes::VXLAN_LINK, "lo"];
+    let links = facts.addresses.iter().filter(|a| !ignored.contains(&a.link.as_str()));
+    links.map(|a| (a.link.clone(), a.net)).collect()
+}
+
 /// The link with the node's internal address.
 pub(super) async fn underlay(facts: &Facts, own: &Node, host: &Host) -> Result<Underlay> {
     let Some(internal) = own.internal_ips.first() else { return Ok(Underlay { link: None, mtu: ETHERNET_MTU }) };
