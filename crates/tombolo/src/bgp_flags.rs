@@ -177,7 +177,7 @@ pub(crate) struct BgpArgs {
     strict_external_ip_validation: Option<Bool>,
 
     /// Where `tombolo bgp` asks
-    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH, env = "TOMBOLO_BGP_SOCKET")]
     bgp_socket: PathBuf,
 }
 

@@ -80,7 +80,7 @@ pub(crate) struct Args {
     log_json: bool,
 
     /// Where `tombolo bgp` asks
-    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH, env = "TOMBOLO_BGP_SOCKET")]
     socket: PathBuf,
 }
 
