@@ -79,8 +79,10 @@ if [[ -z ${TOMBOLO_BENCH_INSIDE:-} ]]; then
   exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "${arguments[@]}"
 fi
 
-# From here on in namespaces of our own: this folder is gone when they are.
+# From here on in namespaces of our own: these folders are gone when they are.
 mount -t tmpfs tmpfs /mnt
+# FRR leaves a folder there when it is killed.
+mount -t tmpfs tmpfs /var/tmp
 cd /mnt
 ulimit -n "$(ulimit -Hn)"
 ip link set lo up

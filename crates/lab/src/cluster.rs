@@ -16,15 +16,15 @@ use tokio::net::TcpListener;
 use tombolo_api::kilo;
 use tombolo_apiserver::ApiServer;
 
-use crate::agent::{Agent, Kept, Wish};
 use crate::control::{ClusterStatus, NodeStatus, Place};
+use crate::daemon::{Kept, Wish};
 use crate::kubelet::{Facts, Kubelet, Running};
 use crate::plan::{ClusterPlan, MAX_NODES, NodePlan, Plan, Underlay};
 use crate::pod::directory::Directory;
 use crate::pod::runtime::Runtime;
 use crate::pod::worker::bare;
 use crate::state::StateDir;
-use crate::{dns, netns, underlay};
+use crate::{agent, dns, netns, underlay};
 
 /// The port of the API server on the underlay.
 const API_PORT: u16 = 6443;
@@ -132,7 +132,7 @@ impl Cluster {
         let node = self.plan.cluster(self.number).node(number);
         let facts = facts(&self.plan, node, &self.state);
         facts.dir.create()?;
-        let agent = Agent::of(&self.plan, node, &self.state);
+        let agent = agent::of(&self.plan, node, &self.state);
         let kubelet = Kubelet::start(facts, self.client.clone(), self.directory.clone()).await?;
         self.nodes.insert(number, Node { kubelet, agent: Kept::start(agent), cut: false });
         Ok(())
@@ -202,7 +202,7 @@ impl Cluster {
     /// The nodes that are not ready yet: their agents say so, or the API does not know them as ready.
     pub async fn unready(&self) -> Vec<String> {
         let looks = self.nodes.iter().map(|(number, node)| async move {
-            let ready = node.kubelet.is_ready() && node.agent.agent.is_ready().await;
+            let ready = node.kubelet.is_ready() && agent::is_ready(&node.agent.daemon.namespace).await;
             (!ready).then(|| self.plan().node(*number).name())
         });
         futures::future::join_all(looks).await.into_iter().flatten().collect()
@@ -215,7 +215,7 @@ impl Cluster {
 
     /// A namespace from which the cluster's Services can be reached.
     pub fn vantage(&self) -> Option<String> {
-        self.nodes.values().next().map(|node| node.agent.agent.namespace.clone())
+        self.nodes.values().next().map(|node| node.agent.daemon.namespace.clone())
     }
 
     /// The cluster's plan.
@@ -241,8 +241,8 @@ impl Cluster {
                     location: plan.location(),
                     cut: node.cut,
                     agent: node.agent.state(),
-                    ready: node.agent.agent.is_ready().await,
-                    log: node.agent.agent.log.display().to_string(),
+                    ready: agent::is_ready(&node.agent.daemon.namespace).await,
+                    log: node.agent.daemon.log.display().to_string(),
                 }
             }
         });

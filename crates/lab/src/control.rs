@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::agent::{AgentState, Wish};
-use crate::plan::Plan;
+use crate::daemon::{DaemonState, Wish};
+use crate::plan::{Plan, Reflector};
 use crate::spawn::Sandbox;
 use crate::state::StateDir;
 
@@ -31,6 +31,8 @@ pub enum Request {
     Cut { cluster: u8, node: u8, cut: bool },
     /// Starts, stops or kills a node's agent.
     Agent { cluster: u8, node: u8, wish: Wish },
+    /// Starts, stops or kills the route reflector.
+    Reflector { wish: Wish },
     /// Where a container runs; answered with [`Place`].
     Container { cluster: u8, namespace: String, pod: String, container: Option<String> },
 }
@@ -82,6 +84,29 @@ pub struct Status {
     pub pid: u32,
     /// Its clusters.
     pub clusters: Vec<ClusterStatus>,
+    /// Its route reflector, if the clusters are joined by BGP.
+    pub reflector: Option<ReflectorStatus>,
+}
+
+/// How the route reflector is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReflectorStatus {
+    /// Which program.
+    pub program: Reflector,
+    /// Its network namespace.
+    pub namespace: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// What it announces itself.
+    pub networks: Vec<String>,
+    /// Its processes, the speaker last.
+    pub processes: Vec<DaemonState>,
+    /// Whether it listens on the port of BGP.
+    pub listens: bool,
+    /// The speaker's log.
+    pub log: String,
+    /// The command that shows its neighbours.
+    pub look: String,
 }
 
 /// How a cluster is.
@@ -115,7 +140,7 @@ pub struct NodeStatus {
     /// Whether its cable is cut.
     pub cut: bool,
     /// Its agent.
-    pub agent: AgentState,
+    pub agent: DaemonState,
     /// Whether the agent says that it is ready.
     pub ready: bool,
     /// The agent's log.

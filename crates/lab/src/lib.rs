@@ -6,6 +6,7 @@
 //! ```text
 //! tl-NAME-router      a bridge for each cluster, routing between them, the API servers' addresses
 //! tl-NAME-cK-router   with NAT: the cluster's router; tl-NAME-router is the internet then
+//! tl-NAME-reflector   with BGP between the clusters: a route reflector on their network
 //! tl-NAME-cK-nI       a node: eth0 into its cluster's bridge, the agent
 //! tl-NAME-cK-p-ID     a pod, attached to its node by the CNI plugins as the agent configured them
 //! /run/tombolo-lab/NAME   kubeconfigs, logs, sockets, the plan
@@ -23,14 +24,17 @@ pub mod clock;
 pub mod cluster;
 pub mod cni;
 pub mod control;
+pub mod daemon;
 pub mod dns;
 pub mod kubelet;
 pub mod netns;
 pub mod plan;
 pub mod pod;
+pub mod reflector;
 pub mod report;
 pub mod requirements;
 mod run;
+mod shared;
 pub mod spawn;
 pub mod state;
 pub mod supervisor;
@@ -39,5 +43,5 @@ pub mod underlay;
 mod up;
 pub mod web;
 
-pub use plan::{Family, Plan, Underlay};
+pub use plan::{Family, Interconnect, Plan, Reflector, Underlay};
 pub use up::up;

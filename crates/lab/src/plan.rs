@@ -10,6 +10,7 @@
 //! services             10.(100+k).0.0/16        fd64:k::/112      (DNS: .0.10, ::a)
 //! WireGuard            10.(160+k).0.0/16        fda0:k::/64
 //! internet (nat)       192.0.2.k                2001:db8::k
+//! reflector (bgp)      172.18.0.2, 1.0.0.2      fd12::2, fd01::2
 //! ```
 //!
 //! Numbers are written into IPv6 addresses so that they read as in IPv4: node 1 is `::11`.
@@ -50,6 +51,45 @@ pub enum Family {
     Dual,
 }
 
+/// How the clusters learn of each other's pods and services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interconnect {
+    /// By Kilo's peers, once somebody has made them.
+    Wireguard,
+    /// By BGP, through a route reflector beside them on one network.
+    Bgp(Reflector),
+}
+
+/// Which program is the route reflector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reflector {
+    /// `tombolo route-reflector`.
+    Tombolo,
+    /// FRR: zebra and bgpd.
+    Frr,
+    /// BIRD 2.
+    Bird,
+    /// GoBGP.
+    Gobgp,
+}
+
+impl Reflector {
+    /// Its name, as it is chosen by `--reflector`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reflector::Tombolo => "tombolo",
+            Reflector::Frr => "frr",
+            Reflector::Bird => "bird",
+            Reflector::Gobgp => "gobgp",
+        }
+    }
+}
+
+/// The autonomous system of the reflector and of all clusters.
+pub const REFLECTOR_ASN: u32 = 64512;
+
 /// What [`up`](crate::up) makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -65,6 +105,8 @@ pub struct Plan {
     pub underlay: Underlay,
     /// Address families.
     pub family: Family,
+    /// How the clusters learn of each other's pods and services.
+    pub interconnect: Interconnect,
     /// The agents' `--mesh-granularity`.
     pub mesh_granularity: String,
     /// More arguments for every agent.
@@ -89,6 +131,9 @@ pub enum PlanError {
         /// What was asked for.
         got: u8,
     },
+    /// Nodes and reflector are not on one network.
+    #[error("--interconnect bgp takes nodes that are on one network: add --underlay flat")]
+    Bgp,
 }
 
 impl Plan {
@@ -107,6 +152,9 @@ impl Plan {
                 return Err(PlanError::Count { what, most, got });
             }
         }
+        if self.interconnect != Interconnect::Wireguard && self.underlay != Underlay::Flat {
+            return Err(PlanError::Bgp);
+        }
         Ok(())
     }
 
@@ -118,6 +166,21 @@ impl Plan {
     /// The namespace of the router between the clusters (the internet in the NAT underlay).
     pub fn router_namespace(&self) -> String {
         format!("{}router", self.prefix())
+    }
+
+    /// The namespace of the route reflector.
+    pub fn reflector_namespace(&self) -> String {
+        format!("{}reflector", self.prefix())
+    }
+
+    /// The route reflector's addresses on the clusters' network, with its prefix length.
+    pub fn reflector_addresses(&self) -> Vec<IpNet> {
+        self.pick(v4(172, 18, 0, 2, 16), v6([0xfd12, 0, 0, 0, 0, 0, 0, 2], 16))
+    }
+
+    /// What the route reflector announces itself: addresses of its own, so that they can be pinged.
+    pub fn reflector_networks(&self) -> Vec<IpNet> {
+        self.pick(v4(1, 0, 0, 2, 32), v6([0xfd01, 0, 0, 0, 0, 0, 0, 2], 128))
     }
 
     /// Cluster `number`, counted from 1.
@@ -348,6 +411,7 @@ pub(crate) mod tests {
             locations: 1,
             underlay,
             family,
+            interconnect: Interconnect::Wireguard,
             mesh_granularity: "location".into(),
             agent_args: Vec::new(),
             dns: true,
@@ -383,6 +447,26 @@ pub(crate) mod tests {
             assert!(validate_name(name).is_err(), "{name}");
         }
         assert!(validate_name("lab2").is_ok());
+    }
+
+    #[test]
+    fn bgp_takes_one_network() {
+        let bgp = Interconnect::Bgp(Reflector::Bird);
+        let plan = |underlay| Plan { interconnect: bgp, ..plan(underlay, Family::Dual) };
+        assert_eq!(plan(Underlay::Flat).validate(), Ok(()));
+        for underlay in [Underlay::Routed, Underlay::Nat] {
+            assert_eq!(plan(underlay).validate(), Err(PlanError::Bgp));
+        }
+    }
+
+    #[test]
+    fn the_reflectors_addresses_are_nobody_elses() {
+        let plan = plan(Underlay::Flat, Family::Dual);
+        let own: Vec<IpAddr> = plan.reflector_addresses().iter().map(|net| net.addr()).collect();
+        let mut others = plan.cluster(1).gateways();
+        others.extend(plan.all_clusters().flat_map(|c| [c.api_servers(), c.node(1).addresses()].concat()));
+        assert!(others.iter().all(|net| !own.contains(&net.addr())));
+        assert!(others.iter().all(|net| own.iter().any(|ip| net.contains(ip))), "one network");
     }
 
     proptest! {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::control::{NodeStatus, Status};
-use crate::plan::{Family, Underlay};
+use crate::control::{NodeStatus, ReflectorStatus, Status};
+use crate::plan::{Family, REFLECTOR_ASN, Underlay};
 use crate::state::StateDir;
 
 /// What runs where, one line a node.
@@ -35,7 +35,27 @@ pub fn status(status: &Status) -> String {
         let rows: Vec<[String; 5]> = cluster.nodes.iter().map(row).collect();
         text += &table([["NODE", "ADDRESSES", "LOCATION", "AGENT", "NAMESPACE"].map(String::from)].iter().chain(&rows));
     }
+    if let Some(reflector) = &status.reflector {
+        text += &self::reflector(reflector);
+    }
     text
+}
+
+fn reflector(status: &ReflectorStatus) -> String {
+    let pids: Vec<String> = status.processes.iter().filter_map(|p| p.pid).map(|pid| pid.to_string()).collect();
+    let state = match (pids.is_empty(), status.listens) {
+        (true, _) => "stopped".to_owned(),
+        (false, true) => format!("listens ({})", pids.join(", ")),
+        (false, false) => format!("does not listen ({})", pids.join(", ")),
+    };
+    format!(
+        "\nreflector  {}  AS {REFLECTOR_ASN}  at {}  announces {}  {state}  {}\n  {}\n",
+        status.program.name(),
+        status.addresses.join(","),
+        status.networks.join(","),
+        status.namespace,
+        status.look
+    )
 }
 
 /// How to use a lab that was just brought up.
@@ -52,13 +72,19 @@ pub fn guide(status: &Status) -> String {
     }
     text += "  kubectl --kubeconfig $KUBECONFIG1 get nodes,pods -A -o wide\n";
     text += "  kubectl --kubeconfig $KUBECONFIG1 create deployment web --image tombolo/web\n";
-    if status.clusters.len() > 1 {
+    if status.clusters.len() > 1 && status.reflector.is_none() {
         text += "Join the clusters, and the other way round with 1 and 2 exchanged:\n";
         text += "  for n in $(kubectl --kubeconfig $KUBECONFIG1 get no -o name | cut -d/ -f2); do\n";
         text +=
             "    kgctl --kubeconfig $KUBECONFIG1 showconf node $n --as-peer -o yaml --allowed-ips $SERVICECIDR1 |\n";
         text += "      kubectl --kubeconfig $KUBECONFIG2 apply -f -\n";
         text += "  done\n";
+    }
+    if let Some(reflector) = &status.reflector {
+        let _ = writeln!(text, "The clusters know of each other by BGP:");
+        let _ = writeln!(text, "  {}", reflector.look);
+        let _ = writeln!(text, "  tombolo lab node{option} cluster1/n1 -- tombolo bgp neighbors");
+        let _ = writeln!(text, "  tombolo lab node{option} cluster1/n1 -- ip route");
     }
     let _ = writeln!(text, "Look inside:  tombolo lab exec{option} cluster1/POD -- ip route");
     let _ = writeln!(text, "              tombolo lab node{option} cluster1/n1 -- wg");
@@ -102,8 +128,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::agent::AgentState;
     use crate::control::ClusterStatus;
+    use crate::daemon::DaemonState;
+    use crate::plan::Reflector;
     use crate::plan::tests::plan;
 
     #[test]
@@ -114,7 +141,7 @@ mod tests {
             addresses: vec!["172.18.1.11".into()],
             location: "cluster1".into(),
             cut,
-            agent: AgentState { pid: Some(7), restarts: u32::from(cut) },
+            agent: DaemonState { pid: Some(7), restarts: u32::from(cut) },
             ready,
             log: String::new(),
         };
@@ -126,7 +153,8 @@ mod tests {
             service_cidrs: vec!["10.101.0.0/16".into()],
             nodes: vec![node("c1-n1", true, false), node("c1-n2", false, true)],
         };
-        let status = Status { plan: plan(Underlay::Routed, Family::Ipv4), pid: 1, clusters: vec![cluster] };
+        let status =
+            Status { plan: plan(Underlay::Routed, Family::Ipv4), pid: 1, clusters: vec![cluster], reflector: None };
         assert_eq!(
             super::status(&status),
             "lab lab: routed underlay, ipv4, mesh granularity location, supervisor 1\n\n\
@@ -137,5 +165,28 @@ mod tests {
         );
         assert!(guide(&status).contains("export KUBECONFIG1=/k\n"));
         assert!(!guide(&status).contains("KUBECONFIG2"), "there is no second cluster to join");
+    }
+
+    #[test]
+    fn a_reflector_is_told_with_how_to_look_at_it() {
+        let process = |pid| DaemonState { pid, restarts: 0 };
+        let mut status = ReflectorStatus {
+            program: Reflector::Frr,
+            namespace: "tl-lab-reflector".into(),
+            addresses: vec!["172.18.0.2".into()],
+            networks: vec!["1.0.0.2/32".into()],
+            processes: vec![process(Some(7)), process(Some(8))],
+            listens: true,
+            log: String::new(),
+            look: "vtysh".into(),
+        };
+        assert_eq!(
+            reflector(&status),
+            "\nreflector  frr  AS 64512  at 172.18.0.2  announces 1.0.0.2/32  listens (7, 8)  tl-lab-reflector\n  \
+             vtysh\n"
+        );
+        status.processes = vec![process(None), process(None)];
+        status.listens = false;
+        assert!(reflector(&status).contains("  stopped  "));
     }
 }

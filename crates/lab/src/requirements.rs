@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::plan::{Interconnect, Plan, Reflector};
+use crate::reflector::FRR_DIR;
+
 /// Where Debian's `containernetworking-plugins` puts its programs.
 pub const CNI_DIR: &str = "/usr/lib/cni";
 
@@ -35,9 +38,9 @@ pub enum Missing {
 ///
 /// # Errors
 /// What is missing, and what to install.
-pub fn check() -> Result<(), Missing> {
+pub fn check(plan: &Plan) -> Result<(), Missing> {
     check_root()?;
-    missing_programs(|program| find(program).is_some())?;
+    missing_programs(plan.interconnect, |program| find(program).is_some())?;
     match ["/etc/resolv.conf", "/etc/hosts"].into_iter().find(|file| std::fs::canonicalize(file).is_err()) {
         Some(file) => Err(Missing::File(file)),
         None => Ok(()),
@@ -52,12 +55,25 @@ pub fn check_root() -> Result<(), Missing> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(Missing::Root) }
 }
 
-fn missing_programs(exists: impl Fn(&str) -> bool) -> Result<(), Missing> {
+/// What the route reflector is made of.
+fn reflector_programs(interconnect: Interconnect) -> Vec<(String, &'static str)> {
+    let programs: &[(&str, &str)] = match interconnect {
+        Interconnect::Wireguard | Interconnect::Bgp(Reflector::Tombolo) => &[],
+        Interconnect::Bgp(Reflector::Frr) => {
+            return ["zebra", "bgpd"].map(|name| (format!("{FRR_DIR}/{name}"), "frr")).to_vec();
+        }
+        Interconnect::Bgp(Reflector::Bird) => &[("bird", "bird2")],
+        Interconnect::Bgp(Reflector::Gobgp) => &[("gobgpd", "gobgpd"), ("gobgp", "gobgpd")],
+    };
+    programs.iter().map(|(program, package)| ((*program).to_owned(), *package)).collect()
+}
+
+fn missing_programs(interconnect: Interconnect, exists: impl Fn(&str) -> bool) -> Result<(), Missing> {
     let plugins = PLUGINS.map(|plugin| (format!("{CNI_DIR}/{plugin}"), PLUGINS_PACKAGE));
     let programs = PROGRAMS.map(|(program, package)| (program.to_owned(), package));
     let mut what = Vec::new();
     let mut packages: Vec<String> = Vec::new();
-    for (program, package) in programs.into_iter().chain(plugins) {
+    for (program, package) in programs.into_iter().chain(plugins).chain(reflector_programs(interconnect)) {
         if exists(&program) {
             continue;
         }
@@ -87,12 +103,27 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_package_once() {
-        let error = missing_programs(|program| ["ip", "ping", "curl"].contains(&program)).unwrap_err().to_string();
+        let exists = |program: &str| ["ip", "ping", "curl"].contains(&program);
+        let error = missing_programs(Interconnect::Wireguard, exists).unwrap_err().to_string();
         assert_eq!(
             error,
             "missing nft, /usr/lib/cni/bridge, /usr/lib/cni/host-local, /usr/lib/cni/portmap: install with \
              `apt-get install nftables containernetworking-plugins`"
         );
-        assert_eq!(missing_programs(|_| true), Ok(()));
+        assert_eq!(missing_programs(Interconnect::Wireguard, |_| true), Ok(()));
+    }
+
+    #[test]
+    fn a_reflector_is_looked_for_where_there_is_one() {
+        for (reflector, text) in [
+            (Reflector::Frr, "missing /usr/lib/frr/zebra, /usr/lib/frr/bgpd: install with `apt-get install frr`"),
+            (Reflector::Bird, "missing bird: install with `apt-get install bird2`"),
+            (Reflector::Gobgp, "missing gobgpd, gobgp: install with `apt-get install gobgpd`"),
+        ] {
+            let others = |program: &str| ["bgp", "bird", "frr"].iter().all(|part| !program.contains(part));
+            assert_eq!(missing_programs(Interconnect::Wireguard, others), Ok(()));
+            let error = missing_programs(Interconnect::Bgp(reflector), others).unwrap_err().to_string();
+            assert_eq!(error, text);
+        }
     }
 }

@@ -72,6 +72,11 @@ impl StateDir {
         NodeDir(self.0.join("nodes").join(node))
     }
 
+    /// The route reflector's folder.
+    pub fn reflector(&self) -> PathBuf {
+        self.0.join("reflector")
+    }
+
     /// Notes which process supervises the lab.
     ///
     /// # Errors
@@ -122,6 +127,11 @@ impl NodeDir {
     /// Where the `host-local` plugin remembers the addresses that it gave away.
     pub fn cni_data(&self) -> PathBuf {
         self.0.join("cni").join("data")
+    }
+
+    /// Where the agent answers `tombolo bgp`.
+    pub fn bgp_socket(&self) -> PathBuf {
+        self.0.join("bgp.sock")
     }
 
     /// WireGuard control sockets of the node.

@@ -15,9 +15,10 @@ use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::control::{Answer, Request, Status};
+use crate::daemon::Wish;
 use crate::plan::Plan;
 use crate::state::StateDir;
-use crate::{dns, netns, underlay};
+use crate::{dns, netns, reflector, underlay};
 
 /// How long agents and DNS may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +48,7 @@ pub enum News {
 struct Lab {
     plan: Plan,
     clusters: Vec<RwLock<Cluster>>,
+    reflector: Option<reflector::Running>,
 }
 
 /// Builds the lab whose plan is in its folder, tells how it goes on standard output, and keeps it until the process is
@@ -75,9 +77,14 @@ async fn build(state: &StateDir) -> anyhow::Result<Lab> {
     let plan = state.read_plan().with_context(|| format!("{} cannot be read", state.plan().display()))?;
     let steps = underlay::between(&plan);
     tokio::task::spawn_blocking(move || underlay::apply(&steps)).await??;
+    let reflector = reflector::Running::start(&plan, state).context("the route reflector cannot be started")?;
     let started = join_all(plan.all_clusters().map(|c| Cluster::start(&plan, c.number, state))).await;
     let mut clusters = started.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     tell(&News::Progress("networks and API servers are up".into()));
+    if let Some(reflector) = &reflector {
+        wait_for_reflector(reflector).await?;
+        tell(&News::Progress("the route reflector listens".into()));
+    }
     for installed in join_all(clusters.iter().map(Cluster::install_peers)).await {
         installed?;
     }
@@ -97,7 +104,7 @@ async fn build(state: &StateDir) -> anyhow::Result<Lab> {
         wait_for_dns(&clusters, state).await?;
         tell(&News::Progress("DNS answers".into()));
     }
-    Ok(Lab { plan, clusters: clusters.into_iter().map(RwLock::new).collect() })
+    Ok(Lab { plan, clusters: clusters.into_iter().map(RwLock::new).collect(), reflector })
 }
 
 async fn add_nodes(cluster: &mut Cluster, nodes: u8) -> anyhow::Result<()> {
@@ -113,6 +120,13 @@ async fn wait_for_agents(clusters: &[Cluster], state: &StateDir) -> anyhow::Resu
     let hopeless = || clusters.iter().any(|cluster| cluster.agent_restarts() >= HOPELESS);
     let Err(unready) = wait_until("the agents of", unready, hopeless).await else { return Ok(()) };
     Err(not_ready(&unready, state))
+}
+
+async fn wait_for_reflector(reflector: &reflector::Running) -> anyhow::Result<()> {
+    let silent = || async { if reflector.listens().await { Vec::new() } else { vec!["BGP".to_owned()] } };
+    let waited = wait_until("the route reflector to listen for", silent, || reflector.restarts() >= HOPELESS).await;
+    let log = reflector.log();
+    waited.map_err(|_| anyhow!("the route reflector does not listen; the end of {}:\n{}", log.display(), tail(log)))
 }
 
 fn not_ready(nodes: &[String], state: &StateDir) -> anyhow::Error {
@@ -251,6 +265,15 @@ impl Lab {
                 self.cluster(cluster)?.read().await.wish_agent(node, wish).await?;
                 Ok(Value::Null)
             }
+            Request::Reflector { wish } => {
+                let missing = "the lab has no route reflector: bring it up with --interconnect bgp";
+                let reflector = self.reflector.as_ref().context(missing)?;
+                reflector.wish(wish).await;
+                if wish == Wish::Start {
+                    wait_for_reflector(reflector).await?;
+                }
+                Ok(Value::Null)
+            }
             Request::Container { cluster, namespace, pod, container } => {
                 let place = self.cluster(cluster)?.read().await.place(&namespace, &pod, container.as_deref())?;
                 Ok(serde_json::to_value(place)?)
@@ -263,7 +286,11 @@ impl Lab {
         for cluster in &self.clusters {
             clusters.push(cluster.read().await.status().await);
         }
-        Ok(serde_json::to_value(Status { plan: self.plan.clone(), pid: std::process::id(), clusters })?)
+        let reflector = match &self.reflector {
+            Some(reflector) => Some(reflector.status().await),
+            None => None,
+        };
+        Ok(serde_json::to_value(Status { plan: self.plan.clone(), pid: std::process::id(), clusters, reflector })?)
     }
 
     fn cluster(&self, number: u8) -> anyhow::Result<&RwLock<Cluster>> {

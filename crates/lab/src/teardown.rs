@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::state::{Process, ROOT, StateDir, labs};
-use crate::{agent, netns, plan};
+use crate::{netns, plan, shared};
 
 /// Removes the lab `name`. Whether there was anything of it.
 ///
@@ -29,7 +29,7 @@ pub fn down(name: &str) -> io::Result<bool> {
         _ => {}
     }
     if labs().is_empty() {
-        agent::remove_wireguard_dir();
+        shared::remove();
         // Another lab may just have been made.
         let _ = std::fs::remove_dir(ROOT);
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use ipnet::IpNet;
 
-use crate::plan::{ClusterPlan, NodePlan, Plan, Underlay};
+use crate::plan::{ClusterPlan, Interconnect, NodePlan, Plan, Underlay};
 use crate::{netns, run};
 
 /// The link of a cluster's router to the internet, in the NAT underlay.
@@ -61,7 +61,29 @@ pub fn between(plan: &Plan) -> Vec<Step> {
         steps.push(Step::Ip(plan.router_namespace(), bridge("internet", 0)));
     }
     steps.extend(plan.all_clusters().flat_map(|cluster| cluster_network(plan, cluster)));
+    if plan.interconnect != Interconnect::Wireguard {
+        steps.extend(reflector(plan));
+    }
     steps
+}
+
+/// The route reflector, plugged into the clusters' network.
+fn reflector(plan: &Plan) -> Vec<Step> {
+    let namespace = plan.reflector_namespace();
+    let cluster = plan.cluster(1);
+    let plug = format!(
+        "link add reflector type veth peer name eth0 netns {namespace}\nlink set reflector master {} up\n",
+        cluster.bridge()
+    );
+    let mut inside = "link set eth0 up\n".to_owned();
+    add_addresses(&mut inside, "eth0", &plan.reflector_addresses());
+    add_addresses(&mut inside, "lo", &plan.reflector_networks());
+    vec![
+        Step::Namespaces(vec![namespace.clone()]),
+        Step::Sysctl(namespace.clone(), HOST_SYSCTLS),
+        Step::Ip(plan.router_namespace(), plug),
+        Step::Ip(namespace, inside),
+    ]
 }
 
 fn cluster_network(plan: &Plan, cluster: ClusterPlan<'_>) -> Vec<Step> {
@@ -233,5 +255,28 @@ mod tests {
         assert!(text.contains("address add 172.18.0.1/16 dev flat\n"));
         assert!(text.contains("address add 172.18.2.2/16 dev flat\n"));
         assert!(text.contains("address add fd12:2::2/16 dev flat nodad\n"));
+        assert!(!text.contains("reflector"));
+    }
+
+    #[test]
+    fn a_reflector_is_on_the_network_and_has_what_it_announces() {
+        let mut plan = plan(Underlay::Flat, Family::Dual);
+        plan.interconnect = Interconnect::Bgp(crate::plan::Reflector::Frr);
+        let text = batches(&between(&plan));
+        assert!(
+            text.ends_with(
+                "+ tl-lab-reflector\n\
+                 # tl-lab-router\n\
+                 link add reflector type veth peer name eth0 netns tl-lab-reflector\n\
+                 link set reflector master flat up\n\
+                 # tl-lab-reflector\n\
+                 link set eth0 up\n\
+                 address add 172.18.0.2/16 dev eth0\n\
+                 address add fd12::2/16 dev eth0 nodad\n\
+                 address add 1.0.0.2/32 dev lo\n\
+                 address add fd01::2/128 dev lo nodad\n"
+            ),
+            "{text}"
+        );
     }
 }

@@ -13,7 +13,7 @@ use crate::pod::container::open_log;
 use crate::spawn::Sandbox;
 use crate::state::{ROOT, StateDir};
 use crate::supervisor::{News, tail};
-use crate::{agent, requirements, teardown};
+use crate::{requirements, shared, teardown};
 
 /// Brings the lab up and returns when everything in it is ready. `program` is run as `PROGRAM lab supervise NAME`, and
 /// in the lab as `PROGRAM agent …` and `PROGRAM dns …`. `progress` is told each step.
@@ -22,7 +22,7 @@ use crate::{agent, requirements, teardown};
 /// Something is missing on this machine, there is such a lab already, or it does not come up: then nothing is left.
 pub async fn up(plan: &Plan, program: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<()> {
     plan.validate()?;
-    requirements::check()?;
+    requirements::check(plan)?;
     let state = StateDir::new(&plan.name);
     create(plan, &state, program)?;
     let built = tokio::select! {
@@ -49,7 +49,7 @@ fn create(plan: &Plan, state: &StateDir, program: &Path) -> anyhow::Result<()> {
         }
         other => other.with_context(|| format!("{} cannot be made", state.path().display()))?,
     }
-    agent::make_wireguard_dir()?;
+    shared::make(plan)?;
     std::fs::create_dir(state.bin())?;
     for link in ["tombolo", "kgctl"] {
         symlink(program, state.bin().join(link))?;

@@ -11,7 +11,7 @@ mod streams;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -23,8 +23,9 @@ use kube::{Api, Client, Config};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tombolo_lab::control::{Place, Request, Status, ask};
+use tombolo_lab::daemon::Wish;
 use tombolo_lab::state::{Process, StateDir};
-use tombolo_lab::{Family, Plan, Underlay, netns, supervisor, teardown, up, web};
+use tombolo_lab::{Family, Interconnect, Plan, Reflector, Underlay, netns, reflector, supervisor, teardown, up, web};
 
 const NAME: &str = "t";
 const INSIDE: &str = "TOMBOLO_LAB_TEST_INSIDE";
@@ -98,6 +99,45 @@ fn inside(runtime: &tokio::runtime::Runtime) {
         assert_eq!(machine(), before);
     }
     println!("test a_lab_comes_and_goes ... ok");
+    for (reflector, family) in
+        [(Reflector::Frr, Family::Ipv4), (Reflector::Bird, Family::Dual), (Reflector::Gobgp, Family::Dual)]
+    {
+        let plan = Plan { interconnect: Interconnect::Bgp(reflector), ..plan(Underlay::Flat, family) };
+        let program = std::env::current_exe().unwrap();
+        runtime.block_on(up(&plan, &program, |step| println!("{} {step}", reflector.name()))).unwrap();
+        reflector_comes_and_goes(&plan);
+        assert!(teardown::down(NAME).unwrap());
+        assert_eq!(machine(), before);
+    }
+    println!("test a_reflector_comes_and_goes ... ok");
+}
+
+/// It listens, is stopped, killed and started, and answers at what it announces.
+fn reflector_comes_and_goes(plan: &Plan) {
+    let node = plan.cluster(2).node(1).namespace();
+    let connects = || {
+        let addresses = plan.reflector_addresses();
+        let mut sockets = addresses.iter().map(|net| SocketAddr::new(net.addr(), reflector::PORT));
+        netns::enter(&node, || Ok(sockets.all(|to| TcpStream::connect_timeout(&to, Duration::from_secs(5)).is_ok())))
+    };
+    let wish = |wish| ask::<Value>(NAME, &Request::Reflector { wish }).unwrap();
+    assert!(connects().unwrap());
+    for ending in [Wish::Kill, Wish::Stop] {
+        wish(ending);
+        let status = ask::<Status>(NAME, &Request::Status).unwrap().reflector.unwrap();
+        assert!(!status.listens && status.processes.iter().all(|process| process.pid.is_none()), "{status:?}");
+        assert!(!connects().unwrap());
+        wish(Wish::Start);
+        assert!(connects().unwrap());
+    }
+    let status = ask::<Status>(NAME, &Request::Status).unwrap().reflector.unwrap();
+    assert!(status.listens, "{status:?}");
+    let look = || Command::new("sh").args(["-c", &status.look]).output().unwrap();
+    eventually("it to be looked at", || look().status.success());
+    if let Interconnect::Bgp(Reflector::Gobgp) = plan.interconnect {
+        let rib = || output(&status.namespace, &["gobgp", "global", "rib", "-a", "ipv6"]);
+        eventually("it to announce its networks", || rib().contains("fd01::2/128"));
+    }
 }
 
 /// By each family, and with NAT by the ports that lead to nodes.
@@ -134,6 +174,7 @@ fn plan(underlay: Underlay, family: Family) -> Plan {
         locations: 1,
         underlay,
         family,
+        interconnect: Interconnect::Wireguard,
         mesh_granularity: "location".into(),
         agent_args: Vec::new(),
         dns: false,

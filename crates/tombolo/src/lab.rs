@@ -6,10 +6,13 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
-use tombolo_lab::agent::{Wish, in_node};
+use tombolo_lab::agent::{BGP_SOCKET, in_node};
 use tombolo_lab::control::{Place, Request, Status, ask, cluster_number, node_number};
+use tombolo_lab::daemon::Wish;
 use tombolo_lab::state::{Process, StateDir, labs};
-use tombolo_lab::{Family, Plan, Underlay, plan, report, requirements, supervisor, teardown, web};
+use tombolo_lab::{
+    Family, Interconnect, Plan, Reflector, Underlay, plan, report, requirements, supervisor, teardown, web,
+};
 
 /// Clusters to try it all on, without a cluster.
 #[derive(Debug, clap::Args)]
@@ -86,6 +89,14 @@ enum Lab {
         #[arg(value_enum)]
         wish: AgentWish,
     },
+    /// Stop, kill or start the route reflector. One that is stopped or killed so is not started by itself.
+    Reflector {
+        #[command(flatten)]
+        lab: Name,
+        /// What to do.
+        #[arg(value_enum)]
+        wish: AgentWish,
+    },
     /// Remove a lab: every namespace, link, process and file of it.
     Down {
         #[command(flatten)]
@@ -121,6 +132,12 @@ struct Up {
     /// Which IP the nodes, pods and services have.
     #[arg(long, value_enum, default_value_t = FamilyArg::Ipv4)]
     family: FamilyArg,
+    /// How the clusters learn of each other; BGP takes `--underlay flat`.
+    #[arg(long, value_enum, default_value_t = InterconnectArg::Wireguard)]
+    interconnect: InterconnectArg,
+    /// The route reflector, with `--interconnect bgp`.
+    #[arg(long, value_enum, default_value_t = ReflectorArg::Tombolo)]
+    reflector: ReflectorArg,
     /// Which nodes have a tunnel: one of each location, or all.
     #[arg(long, value_enum, default_value_t = Granularity::Location)]
     mesh_granularity: Granularity,
@@ -171,6 +188,22 @@ enum FamilyArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum InterconnectArg {
+    /// By Kilo's peers.
+    Wireguard,
+    /// By BGP, through a route reflector.
+    Bgp,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReflectorArg {
+    Tombolo,
+    Frr,
+    Bird,
+    Gobgp,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Granularity {
     Location,
     Full,
@@ -181,6 +214,16 @@ enum AgentWish {
     Stop,
     Kill,
     Start,
+}
+
+impl From<AgentWish> for Wish {
+    fn from(wish: AgentWish) -> Self {
+        match wish {
+            AgentWish::Stop => Wish::Stop,
+            AgentWish::Kill => Wish::Kill,
+            AgentWish::Start => Wish::Start,
+        }
+    }
 }
 
 impl Args {
@@ -207,12 +250,12 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Lab::Cut(which) => request(&which, |cluster, node| Request::Cut { cluster, node, cut: true }),
         Lab::Mend(which) => request(&which, |cluster, node| Request::Cut { cluster, node, cut: false }),
         Lab::Agent { node, wish } => {
-            let wish = match wish {
-                AgentWish::Stop => Wish::Stop,
-                AgentWish::Kill => Wish::Kill,
-                AgentWish::Start => Wish::Start,
-            };
+            let wish = wish.into();
             request(&node, |cluster, node| Request::Agent { cluster, node, wish })
+        }
+        Lab::Reflector { lab, wish } => {
+            ask::<Value>(&lab.name, &Request::Reflector { wish: wish.into() })?;
+            Ok(())
         }
         Lab::Down { lab } => down(&lab.name),
         Lab::Supervise { name } => {
@@ -238,6 +281,13 @@ async fn bring_up(up: Up) -> Result<()> {
             FamilyArg::Ipv4 => Family::Ipv4,
             FamilyArg::Ipv6 => Family::Ipv6,
             FamilyArg::Dual => Family::Dual,
+        },
+        interconnect: match (up.interconnect, up.reflector) {
+            (InterconnectArg::Wireguard, _) => Interconnect::Wireguard,
+            (InterconnectArg::Bgp, ReflectorArg::Tombolo) => Interconnect::Bgp(Reflector::Tombolo),
+            (InterconnectArg::Bgp, ReflectorArg::Frr) => Interconnect::Bgp(Reflector::Frr),
+            (InterconnectArg::Bgp, ReflectorArg::Bird) => Interconnect::Bgp(Reflector::Bird),
+            (InterconnectArg::Bgp, ReflectorArg::Gobgp) => Interconnect::Bgp(Reflector::Gobgp),
         },
         mesh_granularity: match up.mesh_granularity {
             Granularity::Location => "location".into(),
@@ -312,6 +362,7 @@ fn on_node(name: &str, node: &str, words: &[String]) -> Result<()> {
     let sandbox = sandbox.with_context(|| format!("there is no node {}: see `tombolo lab status`", node.name()))?;
     let mut command = sandbox.command(&words[0]);
     command.args(&words[1..]).env("KUBECONFIG", state.inner_kubeconfig(&node.cluster.name()));
+    command.env(BGP_SOCKET, state.node(&node.name()).bgp_socket());
     end_as(command, &words[0])
 }
 
