@@ -39,6 +39,7 @@ capture=
 finish() {
   [[ -z $capture ]] || kill "$capture" 2>/dev/null || true
   "$tombolo" lab down --name "$name" >/dev/null 2>&1 || true
+  "$tombolo" lab down --name "${name}bgp" >/dev/null 2>&1 || true
   rm -rf "$work"
 }
 trap finish EXIT
@@ -145,9 +146,32 @@ do_ 'kubectl --kubeconfig $KUBECONFIG2 delete peers --all'
 do_ 'kubectl --kubeconfig $KUBECONFIG1 delete peers --all'
 until_ "! tombolo lab exec --name $name cluster2/client -- ping -c 1 -W 1 $pod"
 
+do_ "tombolo lab down --name $name"
+
+say "Second act: clusters on one trusted network exchange routes by BGP, through a route reflector (here FRR), as kube-router's do"
+name=${name}bgp
+run=/run/tombolo-lab/$name
+"$tombolo" lab down --name "$name" >/dev/null 2>&1 || true
+do_ "tombolo lab up --name $name --underlay flat --interconnect bgp --reflector frr | head -n 18"
+export PATH="$run/bin:$PATH"
+do_ "export KUBECONFIG1=$run/cluster1.kubeconfig KUBECONFIG2=$run/cluster2.kubeconfig"
+do_ "kubectl --kubeconfig \$KUBECONFIG1 apply -f $work/web.yaml"
+do_ "kubectl --kubeconfig \$KUBECONFIG2 apply -f $work/client.yaml"
+do_ 'kubectl --kubeconfig $KUBECONFIG1 wait --for=condition=Available deployment/web --timeout=30s'
+do_ 'kubectl --kubeconfig $KUBECONFIG2 wait --for=condition=Ready pod/client --timeout=30s'
+until_ "grep 'Peer Up' $run/nodes/c2-n1/agent.log"
+pod=$(kubectl --kubeconfig "$KUBECONFIG1" get pods -l app=web -o jsonpath='{.items[0].status.podIP}')
+service=$(kubectl --kubeconfig "$KUBECONFIG1" get service important-service -o jsonpath='{.spec.clusterIP}')
+until_ "tombolo lab exec --name $name cluster2/client -- ping -c 2 -i 0.2 -W 1 $pod"
+until_ "tombolo lab exec --name $name cluster2/client -- curl -sS -m 3 http://$service/"
+do_ "tombolo lab node --name $name cluster2/n1 -- tombolo bgp neighbors"
+do_ "tombolo lab node --name $name cluster2/n1 -- ip route"
+do_ "vtysh --vty_socket $run/reflector -c 'show bgp summary'"
+
 say "That was it (${SECONDS} s). Clusters of your own to play with:"
 cat <<EOF
   target/release/tombolo lab up        # prints what is where, and what to type
   target/release/tombolo lab down      # removes all of it
-Then README.md, docs/lab.md, docs/architecture.md.
+  target/release/tombolo lab up --underlay flat --interconnect bgp
+Then README.md, docs/lab.md, docs/bgp.md, docs/architecture.md.
 EOF

@@ -94,7 +94,7 @@ pub struct Neighbor {
     pub ttl: Ttl,
     /// The hold time to propose; zero, or three seconds at least. Keepalives are sent at a third of the agreed one.
     pub hold_time: Duration,
-    /// How long to wait before connecting again.
+    /// How long to wait before connecting again, the first time; longer each time, up to a minute.
     pub connect_retry: Duration,
     /// Which routes are exchanged, over whatever transport.
     pub families: Vec<Family>,
@@ -135,7 +135,7 @@ impl Default for Neighbor {
             password: None,
             ttl: Ttl::Default,
             hold_time: Duration::from_secs(90),
-            connect_retry: Duration::from_secs(5),
+            connect_retry: Duration::from_secs(1),
             families: vec![Family::Ipv4],
             route_reflector_client: false,
             next_hop: NextHop::Standard,

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
+use tombolo_bfd::{Bfd, Peer, State, Timers};
 use tombolo_bgp::Family;
 use tombolo_bgp::config::{AddPath, Config, GracefulRestart, MaxPrefixes, Neighbor, Origination, Password, Range};
 use tombolo_bgp::speaker::{Event, Options, Speaker, control};
@@ -71,6 +73,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS")]
     long_lived_time: Option<u32>,
 
+    /// Watch the paths to clients by BFD (RFC 5880)
+    #[arg(long)]
+    bfd: bool,
+
+    /// How often BFD sends, and is sent to, at most, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..))]
+    bfd_interval: u32,
+
+    /// After how many missing packets a path is down
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    bfd_multiplier: u8,
+
     /// How much to say: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
@@ -92,13 +106,20 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     crate::log::start(&args.log_level, args.log_json)?;
     let config = config(&args)?;
     let networks = config.routes.len();
-    let speaker = Speaker::start(config, Options::default(), |event| match event {
+    let told = Arc::new(OnceLock::new());
+    let mut paths = Paths::new(&args, told.clone())?;
+    let speaker = Speaker::start(config, Options::default(), move |event| match event {
         Event::Up { peer, asn, router_id } => {
             tracing::info!(Key = %peer, State = "BGP_FSM_ESTABLISHED", asn, %router_id, "Peer Up");
+            paths.watch(peer);
         }
-        Event::Down { peer, why } => tracing::warn!(Key = %peer, "Peer Down: {why}"),
+        Event::Down { peer, why } => {
+            tracing::warn!(Key = %peer, "Peer Down: {why}");
+            paths.forget(peer);
+        }
         Event::Routes(_) | Event::RestartOver => {}
     })?;
+    let _ = told.set(speaker.clone());
     // Without the socket routes are reflected all the same: it is only said.
     if let Err(error) = control::serve(speaker.clone(), &args.socket) {
         tracing::warn!(socket = %args.socket.display(), %error, "`tombolo bgp` cannot ask this reflector; another place is given with --socket");
@@ -113,6 +134,50 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     tokio::task::spawn_blocking(move || speaker.shut_down("the route reflector is shut down", true)).await?;
     let _ = std::fs::remove_file(&args.socket);
     Ok(())
+}
+
+/// The paths to clients, watched by BFD as long as their sessions are established.
+struct Paths {
+    bfd: Option<Bfd>,
+    timers: Timers,
+    peers: BTreeMap<Peer, Timers>,
+}
+
+impl Paths {
+    fn new(args: &Args, speaker: Arc<OnceLock<Speaker>>) -> Result<Self> {
+        let interval = Duration::from_millis(args.bfd_interval.into());
+        let timers = Timers { tx: interval, rx: interval, multiplier: args.bfd_multiplier };
+        let start = || {
+            Bfd::start(tombolo_bfd::Options::default(), move |event| {
+                tracing::info!(peer = %event.peer.remote, state = ?event.state, why = %event.diagnostic, "BFD");
+                // Somebody's wish is no broken path (RFC 5882, section 3.2).
+                if event.state == State::Down
+                    && event.remote_state != State::AdminDown
+                    && let Some(speaker) = speaker.get()
+                {
+                    speaker.path_down(event.peer.remote);
+                }
+            })
+        };
+        let bfd = args.bfd.then(start).transpose().context("cannot start BFD")?;
+        Ok(Self { bfd, timers, peers: BTreeMap::new() })
+    }
+
+    fn watch(&mut self, remote: IpAddr) {
+        self.peers.insert(Peer { remote, local: None, multihop: false }, self.timers);
+        self.set();
+    }
+
+    fn forget(&mut self, remote: IpAddr) {
+        self.peers.remove(&Peer { remote, local: None, multihop: false });
+        self.set();
+    }
+
+    fn set(&self) {
+        if let Some(bfd) = &self.bfd {
+            bfd.set(self.peers.clone());
+        }
+    }
 }
 
 fn config(args: &Args) -> Result<Config> {
