@@ -4,7 +4,7 @@
 //! (`Router::configure`); the difference is applied, and sessions that it does not concern
 //! stay up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -228,6 +228,8 @@ pub struct GracefulRestart {
     pub preserves_forwarding: bool,
     /// Whether this is a start after which that holds (the R bit).
     pub restarting: bool,
+    /// Whose routes are waited for then, beside those of [`Config::neighbors`]: who came by itself before the restart.
+    pub returning: BTreeSet<IpAddr>,
     /// How long routes are kept, as a last resort, after the restart time; `None` is not at all.
     pub long_lived: Option<Duration>,
 }

@@ -1,6 +1,6 @@
 //! From everything that is known to the configuration of one node's speaker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
@@ -103,6 +103,7 @@ fn configure(inputs: &Inputs, me: &Node, refusals: &mut Vec<Refusal>) -> Config 
             deferral_time: flags.bgp_graceful_restart_deferral_time,
             preserves_forwarding: true,
             restarting: inputs.restarting,
+            returning: BTreeSet::new(),
             long_lived: flags.bgp_long_lived_graceful_restart_time,
         }),
         addresses,

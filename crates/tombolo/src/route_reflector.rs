@@ -1,5 +1,8 @@
 //! `tombolo route-reflector`: a BGP route reflector that takes whole clusters as clients.
 
+mod paths;
+mod returning;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,10 +12,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
-use tombolo_bfd::{Bfd, Peer, State, Timers};
+use tokio::sync::mpsc;
 use tombolo_bgp::Family;
 use tombolo_bgp::config::{AddPath, Config, GracefulRestart, MaxPrefixes, Neighbor, Origination, Password, Range};
 use tombolo_bgp::speaker::{Event, Options, Speaker, control};
+
+use paths::Paths;
+use returning::Returning;
 
 /// Arguments of `tombolo route-reflector`.
 #[derive(Debug, clap::Args)]
@@ -104,18 +110,22 @@ pub(crate) struct Args {
 /// Arguments that make no sense together, addresses that cannot be listened on.
 pub(crate) async fn run(args: Args) -> Result<()> {
     crate::log::start(&args.log_level, args.log_json)?;
-    let config = config(&args)?;
+    let returning = Returning::load(&args.socket, Duration::from_secs(args.restart_time.into()));
+    let config = config(&args, &returning)?;
     let networks = config.routes.len();
     let told = Arc::new(OnceLock::new());
+    let (said, clients) = mpsc::unbounded_channel();
     let mut paths = Paths::new(&args, told.clone())?;
     let speaker = Speaker::start(config, Options::default(), move |event| match event {
         Event::Up { peer, asn, router_id } => {
             tracing::info!(Key = %peer, State = "BGP_FSM_ESTABLISHED", asn, %router_id, "Peer Up");
             paths.watch(peer);
+            let _ = said.send((peer, true));
         }
         Event::Down { peer, why } => {
             tracing::warn!(Key = %peer, "Peer Down: {why}");
             paths.forget(peer);
+            let _ = said.send((peer, false));
         }
         Event::Routes(_) | Event::RestartOver => {}
     })?;
@@ -127,6 +137,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     tracing::info!(asn = args.asn, router_id = %args.router_id, listen = ?args.listen, networks, "the route reflector runs");
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     tokio::select! {
+        () = returning.keep(clients) => {}
         _ = terminate.recv() => {}
         done = tokio::signal::ctrl_c() => done.context("cannot listen for SIGINT")?,
     }
@@ -136,51 +147,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The paths to clients, watched by BFD as long as their sessions are established.
-struct Paths {
-    bfd: Option<Bfd>,
-    timers: Timers,
-    peers: BTreeMap<Peer, Timers>,
-}
-
-impl Paths {
-    fn new(args: &Args, speaker: Arc<OnceLock<Speaker>>) -> Result<Self> {
-        let interval = Duration::from_millis(args.bfd_interval.into());
-        let timers = Timers { tx: interval, rx: interval, multiplier: args.bfd_multiplier };
-        let start = || {
-            Bfd::start(tombolo_bfd::Options::default(), move |event| {
-                tracing::info!(peer = %event.peer.remote, state = ?event.state, why = %event.diagnostic, "BFD");
-                // Somebody's wish is no broken path (RFC 5882, section 3.2).
-                if event.state == State::Down
-                    && event.remote_state != State::AdminDown
-                    && let Some(speaker) = speaker.get()
-                {
-                    speaker.path_down(event.peer.remote);
-                }
-            })
-        };
-        let bfd = args.bfd.then(start).transpose().context("cannot start BFD")?;
-        Ok(Self { bfd, timers, peers: BTreeMap::new() })
-    }
-
-    fn watch(&mut self, remote: IpAddr) {
-        self.peers.insert(Peer { remote, local: None, multihop: false }, self.timers);
-        self.set();
-    }
-
-    fn forget(&mut self, remote: IpAddr) {
-        self.peers.remove(&Peer { remote, local: None, multihop: false });
-        self.set();
-    }
-
-    fn set(&self) {
-        if let Some(bfd) = &self.bfd {
-            bfd.set(self.peers.clone());
-        }
-    }
-}
-
-fn config(args: &Args) -> Result<Config> {
+fn config(args: &Args, returning: &Returning) -> Result<Config> {
     ensure!(
         !args.client_range.is_empty() || !args.client.is_empty(),
         "nobody may be a client: give --client-range CIDR (who may connect) or --client ADDR (whom to connect to)"
@@ -221,10 +188,11 @@ fn config(args: &Args) -> Result<Config> {
     };
     let graceful_restart = (args.restart_time > 0).then(|| GracefulRestart {
         restart_time: Duration::from_secs(args.restart_time.into()),
-        deferral_time: Duration::from_secs(360),
+        deferral_time: Duration::from_secs(args.restart_time.into()),
         // It forwards nothing, so that nothing of it stops when it does.
         preserves_forwarding: true,
-        restarting: false,
+        restarting: !returning.clients().is_empty(),
+        returning: returning.clients().clone(),
         long_lived: args.long_lived_time.map(|seconds| Duration::from_secs(seconds.into())),
     });
     let routes: BTreeMap<IpNet, Origination> =

@@ -217,7 +217,7 @@ impl Router {
         self.wake(id);
     }
 
-    fn wake(&mut self, id: SourceId) {
+    pub(super) fn wake(&mut self, id: SourceId) {
         let Some(conn) = self.peer(id).and_then(|p| p.up.as_ref()).map(|up| up.conn) else { return };
         if let Some(connection) = self.connections[conn.0 as usize].as_mut() {
             mark(&mut self.ready, conn, connection);

@@ -63,7 +63,7 @@ impl Router {
         let update = Update::split(body)?;
         let found = reader.read(update.attributes, !update.nlri.is_empty(), context)?;
         if let Some(family) = end_of_rib(&update, found.unreach, found.reach.is_some()) {
-            self.end_of_rib(now, id, family);
+            self.end_of_rib(id, family);
             return Ok(());
         }
         // What was not agreed on is passed over (RFC 4760, section 7).

@@ -102,6 +102,17 @@ struct Connection {
     ready: bool,
 }
 
+/// While this speaker restarts, nothing is told: what it would tell is not all that it knew (RFC 4724, section 4.1).
+#[derive(Debug)]
+struct Deferral {
+    /// Until when at most.
+    until: Instant,
+    /// Until when neighbours are waited for with whom there is no session.
+    patience: Instant,
+    /// Whose End-of-RIB is waited for.
+    waiting: BTreeSet<IpAddr>,
+}
+
 /// A BGP speaker without I/O.
 #[derive(Debug)]
 pub struct Router {
@@ -120,8 +131,7 @@ pub struct Router {
     v6: Rib<V6>,
     reader: Reader,
     epoch: u64,
-    /// While this speaker restarts: until when nothing is told, and whose End-of-RIB is waited for (RFC 4724).
-    deferral: Option<(Instant, BTreeSet<IpAddr>)>,
+    deferral: Option<Deferral>,
     actions: Vec<Action>,
     routes: Vec<RouteChange>,
     seed: u64,
@@ -155,7 +165,11 @@ impl Router {
             address: IpAddr::V4(config.router_id),
         };
         let restarting = config.graceful_restart.as_ref().filter(|g| g.restarting);
-        let deferral = restarting.map(|g| (now + g.deferral_time, config.neighbors.keys().copied().collect()));
+        let deferral = restarting.map(|graceful| Deferral {
+            until: now + graceful.deferral_time,
+            patience: now + PATIENCE,
+            waiting: config.neighbors.keys().chain(&graceful.returning).copied().collect(),
+        });
         let empty =
             Config { neighbors: BTreeMap::new(), routes: BTreeMap::new(), ranges: Vec::new(), ..config.clone() };
         let mut router = Self {
@@ -312,9 +326,7 @@ impl Router {
             self.tick_restart(now, id);
             self.tick_held_down(now, id);
         }
-        if self.deferral.as_ref().is_some_and(|(until, waiting)| *until <= now || waiting.is_empty()) {
-            self.deferral = None;
-        }
+        self.tick_deferral(now);
         self.tidy();
     }
 
@@ -323,7 +335,7 @@ impl Router {
         let of_peers = self.peers().flat_map(|p| {
             [p.session.deadline(), p.restart.as_ref().map(|r| r.until), p.held_down.flatten()].into_iter().flatten()
         });
-        of_peers.chain(self.deferral.as_ref().map(|(until, _)| *until)).min()
+        of_peers.chain(self.deferral.as_ref().map(|d| d.until.min(d.patience))).min()
     }
 
     /// The path to a neighbour is down, says BFD.
@@ -624,7 +636,7 @@ fn mark(ready: &mut Vec<ConnId>, conn: ConnId, connection: &mut Connection) {
 
 /// The start that a graceful restart is, is over soon: it makes no difference to sessions.
 fn not_restarting(graceful: &crate::config::GracefulRestart) -> crate::config::GracefulRestart {
-    crate::config::GracefulRestart { restarting: false, ..graceful.clone() }
+    crate::config::GracefulRestart { restarting: false, returning: BTreeSet::new(), ..graceful.clone() }
 }
 
 fn own_attributes(route: &Origination) -> Vec<u8> {
@@ -646,6 +658,10 @@ fn own_attributes(route: &Origination) -> Vec<u8> {
     }
     out
 }
+
+/// How long a restarting speaker waits for neighbours with whom there is no session: whoever is not back by then has no
+/// routes to tell.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a warning about a neighbour's messages is not said again.
 const QUIET: Duration = Duration::from_secs(60);

@@ -1,6 +1,8 @@
 //! Sessions come and go, and what becomes of their routes: graceful restart (RFC 4724, RFC 8538) and what lasts longer
 //! (RFC 9494).
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::peer::{Restart, Up, index};
@@ -52,11 +54,9 @@ impl Router {
         let waits = negotiated.graceful.as_ref().is_some_and(|g| !g.restarting);
         let address = peer.address;
         peer.up = Some(Up { conn, negotiated, local });
-        if let Some((_, waiting)) = &mut self.deferral
-            && !waits
-        {
+        if !waits {
             // Who does not know End-of-RIB, or restarts itself, is not waited for.
-            waiting.remove(&address);
+            self.wait_no_more(address);
         }
         lost.into_iter().for_each(|family| self.purge_stale(id, family));
         families.into_iter().for_each(|family| self.join(id, family));
@@ -123,7 +123,7 @@ impl Router {
     }
 
     /// A neighbour has told all it has of a family.
-    pub(super) fn end_of_rib(&mut self, now: Instant, id: SourceId, family: Family) {
+    pub(super) fn end_of_rib(&mut self, id: SourceId, family: Family) {
         let Some(peer) = self.peers[id as usize].as_mut() else { return };
         peer.family(family).complete = true;
         let Some(up) = &peer.up else { return };
@@ -131,16 +131,41 @@ impl Router {
         let address = peer.address;
         if all {
             peer.restart = None;
-            if let Some((_, waiting)) = &mut self.deferral {
-                waiting.remove(&address);
-                if waiting.is_empty() {
-                    self.deferral = None;
-                    tracing::info!("all neighbours have told their routes again; the restart is over");
-                }
-            }
+            self.wait_no_more(address);
         }
         self.purge_stale(id, family);
-        let _ = now;
+    }
+
+    /// A restarting speaker does not wait for a neighbour's routes any longer.
+    fn wait_no_more(&mut self, address: IpAddr) {
+        if let Some(deferral) = &mut self.deferral {
+            deferral.waiting.remove(&address);
+        }
+        self.end_deferral();
+    }
+
+    pub(super) fn tick_deferral(&mut self, now: Instant) {
+        let up: BTreeSet<IpAddr> = self.peers().filter(|p| p.up.is_some()).map(|p| p.address).collect();
+        let Some(deferral) = &mut self.deferral else { return };
+        if deferral.patience <= now {
+            deferral.waiting.retain(|address| up.contains(address));
+            deferral.patience = deferral.until;
+        }
+        if deferral.until <= now {
+            deferral.waiting.clear();
+        }
+        self.end_deferral();
+    }
+
+    fn end_deferral(&mut self) {
+        if self.deferral.as_ref().is_some_and(|deferral| deferral.waiting.is_empty()) {
+            self.deferral = None;
+            tracing::info!("the neighbours have told their routes again; the restart is over");
+            // All that is known is told before it is said that this was all.
+            self.flush();
+            let all: Vec<SourceId> = self.peers().map(|p| p.id).collect();
+            all.into_iter().for_each(|id| self.wake(id));
+        }
     }
 
     pub(super) fn tick_restart(&mut self, now: Instant, id: SourceId) {

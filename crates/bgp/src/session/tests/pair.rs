@@ -1,6 +1,6 @@
 //! Two sessions, wired to each other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::*;
 
@@ -39,6 +39,7 @@ pub(super) fn local(id: u8) -> Local {
             deferral_time: 60 * SECOND,
             preserves_forwarding: true,
             restarting: false,
+            returning: BTreeSet::new(),
             long_lived: Some(3600 * SECOND),
         }),
     }
