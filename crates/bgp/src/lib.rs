@@ -4,9 +4,11 @@
 //! protocol is, and whole networks of speakers are tested in one thread with a hand-turned clock. A small runtime runs
 //! it on sockets.
 
+pub mod bmp;
 pub mod config;
 pub mod export;
 mod family;
+pub mod mrt;
 mod policy;
 pub mod prefix;
 pub mod rib;

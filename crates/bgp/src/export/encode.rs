@@ -234,7 +234,7 @@ fn hop_length(hop: NextHop) -> usize {
     }
 }
 
-fn write_hop(out: &mut Vec<u8>, hop: NextHop) {
+pub(crate) fn write_hop(out: &mut Vec<u8>, hop: NextHop) {
     out.push(u8::try_from(hop_length(hop)).unwrap_or(16));
     match hop {
         NextHop::V6(address, local) => {

@@ -189,7 +189,10 @@ impl Router {
         match refresh.subtype {
             Subtype::Normal => self.tell_again(id, family),
             Subtype::Begin => of_family!(self, family, rib => rib.table.make_stale(id)),
-            Subtype::End => self.purge_stale(id, family),
+            Subtype::End => {
+                self.tap_stale(id, family);
+                self.purge_stale(id, family);
+            }
         }
     }
 

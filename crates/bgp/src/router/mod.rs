@@ -4,11 +4,13 @@
 //! done ([`Router::take_actions`]). What neighbours announce goes into the tables at once; what has changed there goes
 //! out at the next [`Router::flush`], so that whoever runs the router decides how much is told at a time.
 
+pub mod dump;
 mod export;
 mod import;
 mod peer;
 mod restart;
 pub mod show;
+pub mod tap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -135,6 +137,8 @@ pub struct Router {
     actions: Vec<Action>,
     routes: Vec<RouteChange>,
     seed: u64,
+    /// What is noted for those who watch.
+    tap: Option<Box<tap::Tap>>,
 }
 
 /// Runs `$body` with the tables of a family.
@@ -191,6 +195,7 @@ impl Router {
             actions: Vec::new(),
             routes: Vec::new(),
             seed,
+            tap: None,
         };
         router.configure(now, config);
         router
@@ -281,6 +286,9 @@ impl Router {
     pub fn closed(&mut self, now: Instant, conn: ConnId, why: String) {
         let Some(connection) = self.connections.get_mut(conn.0 as usize).and_then(Option::take) else { return };
         self.unused_connections.push(conn.0);
+        if let Some(tap) = &mut self.tap {
+            tap.closed(conn);
+        }
         if !connection.closing {
             self.drive(now, connection.peer, |session, out| session.closed(now, conn, why, out));
         }
@@ -305,8 +313,14 @@ impl Router {
                 Ok(Some(message)) => {
                     used += message.len;
                     if message.kind == Kind::Update {
+                        if let Some(tap) = &mut self.tap {
+                            tap.update(id, conn, message.body);
+                        }
                         self.update(now, id, conn, message.body);
                     } else {
+                        if let Some(tap) = &mut self.tap {
+                            tap.message(conn, message.kind, message.body);
+                        }
                         self.drive(now, id, |session, out| session.message(now, conn, message.kind, message.body, out));
                     }
                 }
@@ -541,18 +555,26 @@ impl Router {
         let Some(peer) = self.peers.get_mut(id as usize).and_then(Option::as_mut) else { return };
         let mut actions = Vec::new();
         event(&mut peer.session, &mut actions);
+        self.tap_state(id);
         for action in actions {
             self.act(now, id, action);
         }
     }
 
     fn act(&mut self, now: Instant, id: SourceId, action: SessionAction) {
+        self.tap_state(id);
         match action {
             SessionAction::Connect => self.connect(id),
             SessionAction::Send(conn, bytes) => self.send(conn, bytes),
             SessionAction::Close(conn) => self.close(conn),
-            SessionAction::Up(conn, negotiated) => self.session_up(now, id, conn, negotiated),
-            SessionAction::Down(down) => self.session_down(now, id, &down),
+            SessionAction::Up(conn, negotiated) => {
+                self.session_up(now, id, conn, negotiated);
+                self.tap_up(id);
+            }
+            SessionAction::Down(down) => {
+                self.tap_down(id, &down);
+                self.session_down(now, id, &down);
+            }
             SessionAction::Failed(reason) => self.say_failure(id, &reason),
             SessionAction::Refresh(refresh) => self.refresh(id, refresh),
         }
@@ -581,6 +603,9 @@ impl Router {
     }
 
     fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        if let Some(tap) = &mut self.tap {
+            tap.sends(conn, &bytes);
+        }
         let epoch = self.epoch;
         if let Some(connection) = self.connections.get_mut(conn.0 as usize).and_then(Option::as_mut) {
             connection.queue.push_own(bytes, epoch);

@@ -5,8 +5,11 @@
 //! so a burst is told in few large steps, and a single change at once.
 
 pub mod control;
+pub(crate) mod monitor;
 mod run;
 mod socket;
+
+pub use monitor::Monitoring;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -110,8 +113,22 @@ impl Speaker {
     /// # Errors
     /// It cannot listen where it shall, or the kernel refuses a thread or an epoll instance.
     pub fn start(config: Config, options: Options, events: impl FnMut(Event) + Send + 'static) -> Result<Self, Error> {
+        Self::start_monitored(config, options, Monitoring::default(), events)
+    }
+
+    /// Starts a speaker that is watched: it writes files ([`mrt`](crate::mrt)) and tells stations ([`bmp`](crate::bmp)).
+    /// Neither has to work for it to start, and neither holds it up.
+    ///
+    /// # Errors
+    /// As [`Speaker::start`].
+    pub fn start_monitored(
+        config: Config,
+        options: Options,
+        monitoring: Monitoring,
+        events: impl FnMut(Event) + Send + 'static,
+    ) -> Result<Self, Error> {
         let (commands, received) = mpsc::channel();
-        let runner = run::Runner::new(config, options, Box::new(events), received)?;
+        let runner = run::Runner::new(config, options, monitoring, Box::new(events), received)?;
         let waker = runner.waker();
         let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(move || runner.run())?;
         Ok(Self { commands, waker, thread: Arc::new(std::sync::Mutex::new(Some(thread))) })

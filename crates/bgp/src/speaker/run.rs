@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::monitor::{Monitoring, Monitors};
 use super::{Command, Error, Event, Options, socket};
 use crate::config::{Config, Password};
 use crate::rib::SourceId;
@@ -53,6 +54,7 @@ pub(super) struct Runner {
     strangers: Strangers,
     ending: Option<Instant>,
     deferring: bool,
+    monitors: Option<Monitors>,
 }
 
 struct Socket {
@@ -88,6 +90,7 @@ impl Runner {
     pub(super) fn new(
         config: Config,
         options: Options,
+        monitoring: Monitoring,
         events: Box<dyn FnMut(Event) + Send>,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, Error> {
@@ -95,7 +98,11 @@ impl Runner {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let seed = u64::from(std::process::id()) ^ since_boot();
         let listen = config.listen.clone();
-        let router = Router::new(config, options.installs, seed, Instant::now());
+        let mut router = Router::new(config, options.installs, seed, Instant::now());
+        let watched = monitoring != Monitoring::default();
+        if watched {
+            router.watch();
+        }
         let mut runner = Self {
             deferring: router.is_deferring(),
             router,
@@ -112,8 +119,12 @@ impl Runner {
             buffer: vec![0; BUFFER],
             strangers: Strangers::default(),
             ending: None,
+            monitors: None,
         };
         runner.listen(&listen)?;
+        if watched {
+            runner.monitors = Some(Monitors::start(monitoring, &runner.waker)?);
+        }
         Ok(runner)
     }
 
@@ -127,7 +138,8 @@ impl Runner {
         loop {
             self.act();
             let now = Instant::now();
-            let timeout = if self.readable.is_empty() && !self.router.has_changes() {
+            let busy = self.monitors.as_ref().is_some_and(Monitors::is_busy);
+            let timeout = if self.readable.is_empty() && !self.router.has_changes() && !busy {
                 self.deadline().map(|at| at.saturating_duration_since(now))
             } else {
                 Some(Duration::ZERO)
@@ -159,6 +171,7 @@ impl Runner {
             }
             self.write();
             self.hand_out();
+            self.monitor(now);
             if self.ending.is_some_and(|at| at <= now || self.by_conn.is_empty()) {
                 return;
             }
@@ -442,7 +455,8 @@ impl Runner {
             State::Connecting { until, .. } | State::Closing { until } => Some(until),
             State::Open(_) => None,
         });
-        sockets.chain(self.router.deadline()).chain(self.ending).min()
+        let monitors = self.monitors.as_ref().and_then(Monitors::deadline);
+        sockets.chain(self.router.deadline()).chain(self.ending).chain(monitors).min()
     }
 
     fn expire(&mut self, now: Instant) {
@@ -470,6 +484,16 @@ impl Runner {
             self.deferring = false;
             (self.events)(Event::RestartOver);
         }
+    }
+
+    /// Tells those who watch.
+    fn monitor(&mut self, now: Instant) {
+        let Some(monitors) = &mut self.monitors else { return };
+        let (by_conn, sockets) = (&self.by_conn, &self.sockets);
+        monitors.turn(&mut self.router, now, |conn| {
+            let stream = &sockets[*by_conn.get(&conn)?].as_ref()?.stream;
+            Some((stream.local_addr().ok()?.port(), stream.peer_addr().ok()?.port()))
+        });
     }
 
     /// Does what it is told. Returns whether to go on.
