@@ -12,7 +12,7 @@ routing=(/usr/sbin/bird:bird2 /usr/lib/frr/bgpd:frr gobgpd:gobgpd)
 run=(
   ip:iproute2 nft:nftables ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go tcpdump:tcpdump
   conntrack:conntrack dig:bind9-dnsutils curl:curl kubectl:kubernetes-client ps:procps
-  /usr/lib/cni/bridge:containernetworking-plugins "${routing[@]}" exabgp:exabgp
+  /usr/lib/cni/bridge:containernetworking-plugins "${routing[@]}" exabgp:exabgp bgpdump:bgpdump
 )
 bench=(ip:iproute2 "${routing[@]}")
 # Services that Debian would start with the package; they are for labs and tests to run, in their own namespaces.

@@ -4,6 +4,9 @@
 //! what a thread has before it is counted ([`Flow`]), so that the tables only go on when there is room, and who falls
 //! behind with what is heard loses its subscription.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
