@@ -380,6 +380,8 @@ impl Router {
         if keeps && self.config.graceful_restart.is_some() {
             for connection in self.connections.iter_mut().flatten() {
                 connection.queue.clear();
+                // Nothing is to be said of it any more, neither to the neighbour nor here.
+                connection.closing = true;
             }
             let all = (0..).zip(&self.connections).filter(|(_, c)| c.is_some()).map(|(i, _)| Action::Close(ConnId(i)));
             self.actions.extend(all.collect::<Vec<_>>());
