@@ -1,6 +1,7 @@
 //! What this host lets us do, asked once at the start, so that what is missing is named before it is missed.
 
 use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::Path;
 
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -37,15 +38,19 @@ const NAT_TRIAL: &str =
 
 /// Looks for everything that the agent may need, in the caller's network namespace. Nothing is changed.
 pub async fn check() -> Vec<Finding> {
+    let netlink = Netlink::connect().ok();
+    let netlink = netlink.as_ref();
+    let in_kernel = knows(netlink, InfoKind::Wireguard).await;
+    let tun_device = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
     let mut findings = vec![
         capability("CAP_NET_ADMIN", CAP_NET_ADMIN, "links, addresses, routes and rules are set with it"),
         capability("CAP_NET_RAW", CAP_NET_RAW, "peers are probed with ICMP echoes over raw sockets"),
-        tun(),
+        tun(tun_device.err().as_ref(), in_kernel),
         ipv6(),
         settings(),
     ];
     findings.extend(nftables().await);
-    findings.extend(kernel().await);
+    findings.extend(kernel(netlink, in_kernel).await);
     findings
 }
 
@@ -68,14 +73,14 @@ fn effective_capabilities(status: &str) -> u64 {
     set.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default()
 }
 
-fn tun() -> Finding {
-    let opened = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-    let seen = opened.as_ref().err().map(|error| format!(" ({error})")).unwrap_or_default();
+/// `in_kernel`: whether the kernel has WireGuard, so that the embedded one is a choice and no necessity.
+fn tun(error: Option<&io::Error>, in_kernel: bool) -> Finding {
+    let seen = error.map(|error| format!(" ({error})")).unwrap_or_default();
     Finding {
         what: "/dev/net/tun",
-        ok: opened.is_ok(),
-        needed: true,
-        why_it_matters: "the embedded WireGuard reads and writes packets through it",
+        ok: error.is_none(),
+        needed: !in_kernel,
+        why_it_matters: "the embedded WireGuard, which stands in for the kernel's, reads and writes packets through it",
         how_to_fix: format!("load the module tun (modprobe tun) and mount /dev/net/tun into the container{seen}"),
     }
 }
@@ -128,9 +133,7 @@ async fn nftables() -> [Finding; 2] {
     [program, nat]
 }
 
-async fn kernel() -> Vec<Finding> {
-    let netlink = Netlink::connect().ok();
-    let netlink = netlink.as_ref();
+async fn kernel(netlink: Option<&Netlink>, wireguard: bool) -> Vec<Finding> {
     vec![
         Finding {
             what: "VXLAN",
@@ -141,7 +144,7 @@ async fn kernel() -> Vec<Finding> {
         },
         Finding {
             what: "WireGuard in the kernel",
-            ok: knows(netlink, InfoKind::Wireguard).await,
+            ok: wireguard,
             needed: false,
             why_it_matters: "it is faster than the embedded WireGuard, which is used without it",
             how_to_fix: "load the module wireguard (modprobe wireguard); Linux 5.6 and later have it".into(),
@@ -185,5 +188,20 @@ mod tests {
         let status = "Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t0000000000003000\n";
         assert_eq!(effective_capabilities(status), 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW);
         assert_eq!(effective_capabilities(""), 0);
+    }
+
+    #[test]
+    fn a_tun_device_is_needed_only_where_the_kernel_has_no_wireguard() {
+        let absent = io::Error::from_raw_os_error(libc::ENOENT);
+        for (error, in_kernel, ok, needed) in [
+            (None, true, true, false),
+            (None, false, true, true),
+            (Some(&absent), true, false, false),
+            (Some(&absent), false, false, true),
+        ] {
+            let finding = tun(error, in_kernel);
+            assert_eq!((finding.ok, finding.needed), (ok, needed), "{error:?} {in_kernel}");
+            assert_eq!(finding.how_to_fix.contains("No such file"), error.is_some());
+        }
     }
 }

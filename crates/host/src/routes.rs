@@ -1,16 +1,18 @@
 //! Routes of ours in the kernel's tables (`RTM_*ROUTE`, rtnetlink(7)): how they are read, written and told from others'.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use tombolo_net::network::{PROTOCOL, Route, Target};
+use tombolo_net::network::{Hop, PROTOCOL, Route, Target};
 
-use crate::error::HostError;
+use crate::error::{HostError, Refusal};
 use crate::links::Links;
 use crate::netlink::Netlink;
 
@@ -47,14 +49,19 @@ pub(crate) async fn replace(netlink: &Netlink, links: &Links, route: &Route) -> 
         netlink.ask(request(), NLM_F_CREATE | NLM_F_REPLACE).await.map_err(failed)?;
         present = same_place(netlink, route).await?;
     }
-    // The kernel replaces one route; others of the same place (added by hand, or next hops of old) would share the load.
-    let mut kept = false;
+    // The kernel replaces one route; others of the same place (added by hand) would share the load or wait behind it.
+    let (mut kept, mut disturbed) = (false, false);
     for extra in present.iter().filter(|m| ours(m)).flat_map(|m| read(m, links)) {
         if extra == *route && !kept {
             kept = true;
             continue;
         }
         remove(netlink, links, &extra).await?;
+        disturbed = true;
+    }
+    // Removing one of several in a place, the kernel takes the first that is like it, which may have been the kept one.
+    if disturbed && !same_place(netlink, route).await?.iter().any(|m| read(m, links).contains(route)) {
+        netlink.ask(request(), NLM_F_CREATE | NLM_F_REPLACE).await.map_err(failed)?;
     }
     Ok(())
 }
@@ -63,9 +70,25 @@ pub(crate) async fn replace(netlink: &Netlink, links: &Links, route: &Route) -> 
 pub(crate) async fn remove(netlink: &Netlink, links: &Links, route: &Route) -> Result<(), HostError> {
     // A link takes its routes with it.
     let Ok(message) = write(route, links) else { return Ok(()) };
+    match take(netlink, message).await {
+        Ok(false) if matches!(route.target, Target::Multipath(_)) => {}
+        other => return other.map(|_| ()).map_err(HostError::kernel(format!("remove the route {}", describe(route)))),
+    }
+    // IPv4's next hops are compared in their order, and ours have another when somebody else wrote them or a link was
+    // renamed since.
+    let present = same_place(netlink, route).await?;
+    let same = present.into_iter().filter(|m| ours(m) && read(m, links).contains(route));
+    for message in same {
+        take(netlink, message).await.map_err(HostError::kernel(format!("remove the route {}", describe(route))))?;
+    }
+    Ok(())
+}
+
+/// Whether the route was there to be removed.
+async fn take(netlink: &Netlink, message: RouteMessage) -> Result<bool, Refusal> {
     match netlink.ask(RouteNetlinkMessage::DelRoute(message), 0).await {
-        Err(refusal) if [libc::ESRCH, libc::ENODEV, libc::ENOENT].iter().any(|e| refusal.is(*e)) => Ok(()),
-        other => other.map_err(HostError::kernel(format!("remove the route {}", describe(route)))),
+        Err(refusal) if [libc::ESRCH, libc::ENODEV, libc::ENOENT].iter().any(|e| refusal.is(*e)) => Ok(false),
+        other => other.map(|()| true),
     }
 }
 
@@ -130,6 +153,10 @@ fn write(route: &Route, links: &Links) -> Result<RouteMessage, HostError> {
     attributes.extend(route.source.map(|a| RouteAttribute::PrefSource(a.into())));
     match &route.target {
         Target::Unreachable => header.kind = RouteType::Unreachable,
+        Target::Multipath(hops) => {
+            let hops = hops.iter().map(|hop| next_hop(hop, links)).collect::<Result<_, _>>()?;
+            attributes.push(RouteAttribute::MultiPath(hops));
+        }
         Target::Link { link, gateway } => {
             attributes.push(RouteAttribute::Oif(links.index(link)?));
             match gateway {
@@ -145,7 +172,16 @@ fn write(route: &Route, links: &Links) -> Result<RouteMessage, HostError> {
     Ok(message)
 }
 
-/// A route a next hop: one with several cannot be written as one of ours, and is shown as the many that it is.
+fn next_hop(hop: &Hop, links: &Links) -> Result<RouteNextHop, HostError> {
+    let mut message = RouteNextHop::default();
+    message.flags = RouteNextHopFlags::Onlink;
+    message.interface_index = links.index(&hop.link)?;
+    message.attributes.push(RouteAttribute::Gateway(hop.gateway.into()));
+    Ok(message)
+}
+
+/// One route, also where it has several next hops. Several that cannot be ours (by hand: with weights, without
+/// gateways, one twice) are shown as a route each, so that they are seen to be wrong.
 fn read(message: &RouteMessage, links: &Links) -> Vec<Route> {
     let Some(destination) = destination(message) else { return vec![] };
     let ipv6 = is_ipv6(&destination);
@@ -161,21 +197,40 @@ fn read(message: &RouteMessage, links: &Links) -> Vec<Route> {
     };
     match message.header.kind {
         RouteType::Unreachable => vec![route(Target::Unreachable)],
-        RouteType::Unicast => {
-            let named = hops(message).into_iter().filter_map(|(index, gateway)| Some((links.name(index)?, gateway)));
-            named.map(|(link, gateway)| route(Target::Link { link: link.to_owned(), gateway })).collect()
-        }
+        RouteType::Unicast => match multipath(message, links) {
+            Some(target) => vec![route(target)],
+            None => {
+                let named =
+                    hops(message).into_iter().filter_map(|(index, gateway)| Some((links.name(index)?, gateway)));
+                named.map(|(link, gateway)| route(Target::Link { link: link.to_owned(), gateway })).collect()
+            }
+        },
         _ => vec![],
     }
 }
 
+/// The next hops as one target, where they are such as we write.
+fn multipath(message: &RouteMessage, links: &Links) -> Option<Target> {
+    let listed = several(message)?;
+    let hop = |hop: &RouteNextHop| {
+        // The field is the weight less one (`rtnh_hops`, rtnetlink(7)).
+        (hop.hops == 0).then_some(())?;
+        Some(Hop { link: links.name(hop.interface_index)?.to_owned(), gateway: gateway(&hop.attributes)? })
+    };
+    let hops: BTreeSet<Hop> = listed.iter().map(hop).collect::<Option<_>>()?;
+    if hops.len() == listed.len() { Target::through(hops) } else { None }
+}
+
+fn several(message: &RouteMessage) -> Option<&[RouteNextHop]> {
+    message.attributes.iter().find_map(|a| match a {
+        RouteAttribute::MultiPath(hops) => Some(hops.as_slice()),
+        _ => None,
+    })
+}
+
 /// Links (by index) and gateways.
 fn hops(message: &RouteMessage) -> Vec<(u32, Option<IpAddr>)> {
-    let several = message.attributes.iter().find_map(|a| match a {
-        RouteAttribute::MultiPath(hops) => Some(hops),
-        _ => None,
-    });
-    if let Some(several) = several {
+    if let Some(several) = several(message) {
         return several.iter().map(|hop| (hop.interface_index, gateway(&hop.attributes))).collect();
     }
     let link = message.attributes.iter().find_map(|a| match a {
@@ -245,12 +300,7 @@ pub(crate) fn family(ipv6: bool) -> AddressFamily {
 }
 
 fn describe(route: &Route) -> String {
-    let mut text = route.destination.to_string();
-    match &route.target {
-        Target::Unreachable => text = format!("unreachable {text}"),
-        Target::Link { link, gateway: Some(gateway) } => text += &format!(" via {gateway} dev {link}"),
-        Target::Link { link, gateway: None } => text += &format!(" dev {link}"),
-    }
+    let mut text = format!("{} {}", route.destination, route.target);
     if let Some(source) = route.source {
         text += &format!(" src {source}");
     }

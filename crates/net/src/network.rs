@@ -1,6 +1,7 @@
 //! Links, addresses, routes and rules as plain values, and the steps between two states of them.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -61,8 +62,69 @@ pub enum Target {
         /// Next hop, of the same family as the destination.
         gateway: Option<IpAddr>,
     },
+    /// Through several gateways that share the load by flow; made by [`Target::through`].
+    Multipath(Hops),
     /// Answered with "unreachable", so that what is routed nowhere does not leak elsewhere.
     Unreachable,
+}
+
+/// One of the next hops of a route that has several.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hop {
+    /// The link's name.
+    pub link: String,
+    /// The gateway, of the same family as the destination, taken as reachable on that link (`onlink`).
+    pub gateway: IpAddr,
+}
+
+/// Two or more next hops, each as good as the others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hops(BTreeSet<Hop>);
+
+impl Hops {
+    /// The next hops, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Hop> {
+        self.0.iter()
+    }
+}
+
+impl Target {
+    /// Through these next hops: [`Target::Link`] for one, [`Target::Multipath`] for more, nothing for none.
+    pub fn through(hops: BTreeSet<Hop>) -> Option<Self> {
+        if hops.len() > 1 {
+            return Some(Self::Multipath(Hops(hops)));
+        }
+        hops.into_iter().next().map(|hop| Self::Link { link: hop.link, gateway: Some(hop.gateway) })
+    }
+
+    /// The names of the links that it needs.
+    pub fn links(&self) -> impl Iterator<Item = &str> {
+        let (one, several) = match self {
+            Self::Link { link, .. } => (Some(link), None),
+            Self::Multipath(hops) => (None, Some(hops)),
+            Self::Unreachable => (None, None),
+        };
+        one.into_iter().chain(several.into_iter().flat_map(Hops::iter).map(|hop| &hop.link)).map(String::as_str)
+    }
+}
+
+/// In the words of ip-route(8).
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::Link { link, gateway: None } => write!(f, "dev {link}"),
+            Self::Link { link, gateway: Some(gateway) } => write!(f, "via {gateway} dev {link}"),
+            Self::Multipath(hops) => {
+                let mut space = "";
+                for Hop { link, gateway } in hops.iter() {
+                    write!(f, "{space}nexthop via {gateway} dev {link}")?;
+                    space = " ";
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A route of ours.
@@ -145,28 +207,39 @@ pub enum Change {
 pub fn changes(current: &Network, desired: &Network) -> Vec<Change> {
     let current = &lasting(current, desired);
     let mut steps = Vec::new();
-    let key = |r: &Route| (r.table, r.destination, r.metric);
-    let kept: BTreeSet<_> = desired.routes.iter().map(key).collect();
+    let kept: BTreeSet<_> = desired.routes.iter().map(place).collect();
     steps.extend(current.rules.difference(&desired.rules).cloned().map(Change::RemoveRule));
-    steps.extend(current.routes.iter().filter(|r| !kept.contains(&key(r))).cloned().map(Change::RemoveRoute));
+    steps.extend(current.routes.iter().filter(|r| !kept.contains(&place(r))).cloned().map(Change::RemoveRoute));
     steps.extend(current.addresses.difference(&desired.addresses).cloned().map(Change::RemoveAddress));
     link_changes(current, desired, &mut steps);
     steps.extend(desired.addresses.difference(&current.addresses).cloned().map(Change::AddAddress));
-    let wrong: BTreeSet<_> = current.routes.difference(&desired.routes).map(key).collect();
-    let unset = desired.routes.iter().filter(|r| !current.routes.contains(r) || wrong.contains(&key(r)));
+    let wrong: BTreeSet<_> = current.routes.difference(&desired.routes).map(place).collect();
+    let unset = desired.routes.iter().filter(|r| !current.routes.contains(r) || wrong.contains(&place(r)));
     steps.extend(unset.cloned().map(Change::ReplaceRoute));
     steps.extend(desired.rules.difference(&current.rules).cloned().map(Change::AddRule));
     steps
 }
 
 /// What is there without the routes and addresses that go with a link that goes, if only to come back otherwise.
+///
+/// Of a route with several next hops the kernel takes the whole (IPv4) or the link's part (IPv6): one that is wanted is
+/// set in any case, one that is not is removed while it is whole, unless no part of it can be left.
 fn lasting(current: &Network, desired: &Network) -> Network {
     let gone: BTreeSet<_> =
         current.vxlans.iter().filter(|v| twin(desired, v).is_none()).map(|v| v.name.as_str()).collect();
     let mut lasting = current.clone();
     lasting.addresses.retain(|a| !gone.contains(a.link.as_str()));
-    lasting.routes.retain(|r| !matches!(&r.target, Target::Link { link, .. } if gone.contains(link.as_str())));
+    let kept: BTreeSet<_> = desired.routes.iter().map(place).collect();
+    lasting.routes.retain(|r| {
+        let (going, staying): (Vec<_>, Vec<_>) = r.target.links().partition(|link| gone.contains(link));
+        going.is_empty() || !staying.is_empty() && !kept.contains(&place(r))
+    });
     lasting
+}
+
+/// What the kernel tells routes apart by: two in one place are one route that goes both ways, or one that hides another.
+fn place(route: &Route) -> (u32, IpNet, u32) {
+    (route.table, route.destination, route.metric)
 }
 
 fn link_changes(current: &Network, desired: &Network, steps: &mut Vec<Change>) {
@@ -191,92 +264,4 @@ fn twin<'a>(network: &'a Network, link: &Vxlan) -> Option<&'a Vxlan> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn route(destination: &str, link: &str) -> Route {
-        Route {
-            table: 254,
-            destination: destination.parse().unwrap(),
-            target: Target::Link { link: link.into(), gateway: None },
-            source: None,
-            metric: 0,
-        }
-    }
-
-    fn network(routes: &[Route]) -> Network {
-        Network { routes: routes.iter().cloned().collect(), ..Network::default() }
-    }
-
-    #[test]
-    fn a_route_with_a_new_target_is_replaced_and_never_missing() {
-        let (old, new) = (route("10.0.0.0/8", "a"), route("10.0.0.0/8", "b"));
-        assert_eq!(changes(&network(&[old]), &network(std::slice::from_ref(&new))), [Change::ReplaceRoute(new)]);
-    }
-
-    #[test]
-    fn a_route_that_shares_its_place_is_set_again() {
-        let (old, new) = (route("fd00::/8", "a"), route("fd00::/8", "b"));
-        let both = network(&[old, new.clone()]);
-        assert_eq!(changes(&both, &network(std::slice::from_ref(&new))), [Change::ReplaceRoute(new)]);
-    }
-
-    #[test]
-    fn a_link_made_anew_gets_its_addresses_and_routes_back() {
-        let vxlan = |mtu| Vxlan {
-            name: "vx".into(),
-            vni: 7,
-            port: 4789,
-            local: IpAddr::from([10, 0, 0, 9]),
-            mac: Mac([2; 6]),
-            mtu,
-            remotes: BTreeSet::new(),
-        };
-        let address = Address { link: "vx".into(), net: "10.9.0.1/24".parse().unwrap() };
-        let with = |mtu| Network {
-            vxlans: [vxlan(mtu)].into(),
-            addresses: [address.clone()].into(),
-            ..network(&[route("10.0.0.0/8", "vx")])
-        };
-        assert_eq!(
-            changes(&with(1400), &with(1450)),
-            [
-                Change::RemoveVxlan("vx".into()),
-                Change::AddVxlan(vxlan(1450)),
-                Change::AddAddress(address.clone()),
-                Change::ReplaceRoute(route("10.0.0.0/8", "vx")),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_route_that_is_not_wanted_goes() {
-        let old = route("10.0.0.0/8", "a");
-        assert_eq!(changes(&network(std::slice::from_ref(&old)), &network(&[])), [Change::RemoveRoute(old)]);
-    }
-
-    #[test]
-    fn a_vxlan_gains_and_loses_ends_without_being_made_anew() {
-        let remote = |n: u8| VxlanRemote {
-            gateway: IpAddr::from([10, 0, 0, n]),
-            mac: Mac([2, 0, 0, 0, 0, n]),
-            remote: IpAddr::from([10, 0, 0, n]),
-        };
-        let link = |ends: &[u8]| Vxlan {
-            name: "vx".into(),
-            vni: 7,
-            port: 4789,
-            local: IpAddr::from([10, 0, 0, 9]),
-            mac: Mac([2; 6]),
-            mtu: 1450,
-            remotes: ends.iter().map(|n| remote(*n)).collect(),
-        };
-        let with = |ends: &[u8]| Network { vxlans: [link(ends)].into(), ..Network::default() };
-        assert_eq!(
-            changes(&with(&[1, 2]), &with(&[2, 3])),
-            [Change::RemoveRemote("vx".into(), remote(1)), Change::AddRemote("vx".into(), remote(3))]
-        );
-    }
-}
+mod tests;

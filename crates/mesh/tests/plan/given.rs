@@ -8,7 +8,7 @@ use tombolo_mesh::claims::Liveness;
 use tombolo_mesh::plan::{self, Encapsulate, Inputs, Plan, PlanError, Settings, Underlay};
 use tombolo_mesh::routes::{LOCATION_TABLE, TUNNEL_TABLE};
 use tombolo_mesh::{Granularity, Node, Peer};
-use tombolo_net::network::{Route, Rule, Target};
+use tombolo_net::network::{Route, Rule};
 use tombolo_net::wireguard::{Key, Peer as DevicePeer};
 
 pub const NOW: i64 = 1_780_000_000;
@@ -173,12 +173,7 @@ pub fn routes_in(plan: &Plan, table: &str) -> Vec<String> {
 }
 
 fn route(route: &Route) -> String {
-    let target = match &route.target {
-        Target::Link { link, gateway: Some(gateway) } => format!("via {gateway} dev {link}"),
-        Target::Link { link, gateway: None } => format!("dev {link}"),
-        Target::Unreachable => "unreachable".to_owned(),
-    };
-    format!("{} {} {target}", table(route.table), route.destination)
+    format!("{} {} {}", table(route.table), route.destination, route.target)
 }
 
 /// The rules as lines like those of ip-rule(8), IPv4 first.
