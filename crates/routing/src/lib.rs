@@ -62,7 +62,7 @@ pub mod service;
 pub mod slice;
 
 pub use flags::{Enable, FlagError, FlagErrors, Flags, Settings};
-pub use kernel::{BGP_METRIC, kernel_routes};
+pub use kernel::{BGP_METRIC, LEVELS, MAX_HOPS, kernel_routes};
 pub use node::Node;
 pub use peer::Peer;
 pub use plan::{Inputs, Plan, plan};
