@@ -148,8 +148,11 @@ fn a_route_has_no_more_next_hops_than_the_kernel_is_asked_to_bear() {
     assert_eq!((hops.iter().count(), refused.len()), (MAX_HOPS, 0));
 }
 
+/// What was learned, and the addresses by link.
+type World = (BTreeMap<IpNet, Vec<IpAddr>>, Vec<(String, IpNet)>);
+
 /// Few networks and addresses, so that they meet.
-fn worlds() -> impl Strategy<Value = (BTreeMap<IpNet, Vec<IpAddr>>, Vec<(String, IpNet)>)> {
+fn worlds() -> impl Strategy<Value = World> {
     let address = (any::<bool>(), 0u8..6, 0u8..4).prop_map(|(v4, net, host)| match v4 {
         true => IpAddr::from([10, net, 0, host]),
         false => IpAddr::from([0xfd00, net.into(), 0, 0, 0, 0, 0, host.into()]),
