@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use tombolo_bgp::Config;
 use tombolo_bgp::mrt::Options as Mrt;
 use tombolo_bgp::speaker::{Monitoring, Options, Speaker};
@@ -20,8 +22,13 @@ fn files(folder: &Path, kind: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The records of files, but of those that were removed since.
 fn records(files: &[PathBuf]) -> Vec<Record> {
-    files.iter().flat_map(|file| read::mrt(&fs::read(file).unwrap())).map(|(_, record)| record).collect()
+    let read = files.iter().filter_map(|file| match fs::read(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        read => Some(read.unwrap()),
+    });
+    read.flat_map(|file| read::mrt(&file)).map(|(_, record)| record).collect()
 }
 
 /// The prefixes of a table that ours announced.
@@ -192,4 +199,65 @@ fn old_files_go_and_what_a_killed_process_left_is_looked_after() {
     left.retain(|name| !name.starts_with("rib."));
     left.sort();
     assert_eq!(left, ["notes", "updates.20200101.000000.mrt"]);
+}
+
+/// On a file system of a few pages that only this test's threads see.
+#[test]
+fn a_full_disk_stops_nothing_and_files_come_again_when_there_is_room() {
+    let on_a_small_disk = || {
+        let (place, folder) = (Place::new(), tempfile::tempdir().unwrap());
+        let none = None::<&str>;
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a mount namespace of its own; are you root?");
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some("size=32k")).unwrap();
+        let ballast = folder.path().join("ballast");
+        fs::write(&ballast, vec![0; 28 << 10]).unwrap();
+
+        let watched = watch(place.watched(), folder.path(), Some(1));
+        let nets: Vec<String> = (0..400).map(|n| format!("10.{}.{}.0/24", 100 + n / 250, n % 250)).collect();
+        let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
+        let mut metric = 0;
+        let neighbor = Speaker::start(place.neighbor(&nets), Options::default(), |_| {}).unwrap();
+        let mut announce = || {
+            metric += 1;
+            let mut config = place.neighbor(&nets);
+            config.routes.values_mut().for_each(|route| route.med = Some(metric));
+            neighbor.configure(config, |done| done.unwrap());
+        };
+        let metric_here = || {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            watched.routes(move |routes| sender.send(routes.first().and_then(|r| r.med).unwrap_or(0)).unwrap());
+            receiver.recv().unwrap()
+        };
+        // The tables have more than there is room for: the disk is full, and the speaker goes on.
+        let full = || fs::write(folder.path().join("more"), [0; 4096]).is_err();
+        until("a full disk", || {
+            announce();
+            full().then_some(())
+        });
+        let before = metric_here();
+        until("news with a full disk", || {
+            (metric_here() > before || {
+                announce();
+                false
+            })
+            .then_some(())
+        });
+        // What there is, is whole.
+        records(&files(folder.path(), "updates."));
+        fs::remove_file(&ballast).unwrap();
+        let _ = fs::remove_file(folder.path().join("more"));
+        until("a whole table", || {
+            let tables = files(folder.path(), "rib.");
+            tables.iter().any(|table| prefixes(&records(std::slice::from_ref(table))).len() == 400).then_some(())
+        });
+        until("messages again", || {
+            announce();
+            (!files(folder.path(), "updates.").is_empty()).then_some(())
+        });
+        neighbor.shut_down("", false);
+        watched.shut_down("", false);
+        nix::mount::umount(folder.path()).unwrap();
+    };
+    std::thread::spawn(on_a_small_disk).join().unwrap();
 }

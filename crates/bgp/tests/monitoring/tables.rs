@@ -213,3 +213,27 @@ fn nothing_is_noted_while_nobody_listens_but_sessions_are_known() {
     assert_eq!(session.received_open[24..28], [10, 0, 0, 2]);
     assert_eq!(session.sent_open[24..28], [10, 0, 0, 1]);
 }
+
+#[test]
+fn what_a_neighbour_leaves_out_when_it_tells_all_again_is_told_as_withdrawn() {
+    let place = Place::new();
+    let routes = ["10.1.0.0/16", "10.2.0.0/16", "fd01::/64"].map(crate::origination);
+    let mut pair = Pair::new(&place, |_| {}, BTreeMap::from(routes));
+    pair.routers[0].take_heard();
+    for (afi, left) in [(1, 1), (2, 0)] {
+        // Begin and end of a refresh (RFC 7313), and nothing between.
+        for subtype in [1, 2] {
+            let marker = [&[0xff; 16][..], &[0, 23, 5, 0, afi, subtype, 1]].concat();
+            assert_eq!(pair.routers[0].receive(pair.now, pair.conns[0], &marker), marker.len());
+        }
+        assert_eq!(pair.replayed(100, false).len(), left);
+    }
+    let batch = pair.routers[0].take_heard();
+    let withdrawn = batch.heard.iter().map(|heard| match &heard.what {
+        What::Update(place) => read::update(&message(&batch.bytes[place.clone()]), false).withdrawn,
+        other => panic!("{other:?}"),
+    });
+    let mut withdrawn: Vec<String> = withdrawn.flatten().map(|(_, prefix)| prefix.to_string()).collect();
+    withdrawn.sort();
+    assert_eq!(withdrawn, ["10.1.0.0/16", "10.2.0.0/16", "fd01::/64"]);
+}
