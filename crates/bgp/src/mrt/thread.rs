@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::files::{self, Kind, Part};
 use super::{Options, encode};
-use crate::speaker::monitor::{self, Desk, Item, Next};
+use crate::speaker::monitor::{self, Desk, Item, Next, Subscription};
 
 /// How long after a failure the folder is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -90,11 +90,13 @@ fn table(options: &Options, desk: &Desk) -> Result<(), Error> {
     }
 }
 
-/// Writes messages and changes of state as they come, into a new file each time that `every` has passed.
-pub(crate) fn updates(options: &Options, every: Duration, desk: &Desk) {
+/// Writes messages and changes of state as they come, into a new file each time that `every` has passed. `first` began
+/// before the speaker, so that nothing is missed.
+pub(crate) fn updates(options: &Options, every: Duration, desk: &Desk, mut first: Option<Subscription>) {
     let mut said = Said::default();
     loop {
-        match record(options, every, desk, &mut said) {
+        let Some(subscription) = first.take().or_else(|| desk.subscribe(monitor::Kind::Updates)) else { return };
+        match record(options, every, subscription, &mut said) {
             Ok(()) => return,
             Err(error) => said.failed(&options.folder, "messages", &error),
         }
@@ -104,9 +106,8 @@ pub(crate) fn updates(options: &Options, every: Duration, desk: &Desk) {
     }
 }
 
-fn record(options: &Options, every: Duration, desk: &Desk, said: &mut Said) -> Result<(), Error> {
+fn record(options: &Options, every: Duration, mut subscription: Subscription, said: &mut Said) -> Result<(), Error> {
     files::check(&options.folder)?;
-    let Some(mut subscription) = desk.subscribe(monitor::Kind::Updates) else { return Ok(()) };
     let mut open: Option<(Part, SystemTime)> = None;
     let mut records = Vec::new();
     loop {

@@ -144,6 +144,9 @@ impl Desk {
     }
 }
 
+/// What a thread does.
+type Run = Box<dyn FnOnce(Desk, Option<Subscription>) + Send>;
+
 /// A subscriber, as the speaker sees it.
 struct Subscriber {
     kind: Kind,
@@ -278,24 +281,26 @@ impl Monitors {
         let (requests, received) = mpsc::channel();
         let (done, finished) = mpsc::channel();
         let mut monitors = Self { subscribers: Vec::new(), requests: Some(received), ends: Vec::new(), done: finished };
-        let mut spawn = |name: &str, run: Box<dyn FnOnce(Desk) + Send>| {
+        let mut spawn = |name: &str, first: Option<Kind>, run: Run| {
             let (end, ended) = mpsc::channel();
             let desk = Desk { requests: requests.clone(), waker: waker.clone(), end: ended, _done: done.clone() };
             monitors.ends.push(end);
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || run(desk)).map(|_| ())
+            let first = first.and_then(|kind| desk.subscribe(kind));
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || run(desk, first)).map(|_| ())
         };
         if let Some(options) = monitoring.mrt {
             mrt::thread::recover(&options);
             if let Some(every) = options.tables {
                 let options = options.clone();
-                spawn("bgp-mrt-tables", Box::new(move |desk| mrt::thread::tables(&options, every, &desk)))?;
+                spawn("bgp-mrt-tables", None, Box::new(move |desk, _| mrt::thread::tables(&options, every, &desk)))?;
             }
             if let Some(every) = options.updates {
-                spawn("bgp-mrt-updates", Box::new(move |desk| mrt::thread::updates(&options, every, &desk)))?;
+                let run = move |desk, first| mrt::thread::updates(&options, every, &desk, first);
+                spawn("bgp-mrt-updates", Some(Kind::Updates), Box::new(run))?;
             }
         }
         for station in monitoring.bmp {
-            spawn("bgp-bmp", Box::new(move |desk| bmp::station::run(&station, &desk)))?;
+            spawn("bgp-bmp", None, Box::new(move |desk, _| bmp::station::run(&station, &desk)))?;
         }
         Ok(monitors)
     }

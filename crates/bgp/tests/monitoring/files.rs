@@ -1,6 +1,7 @@
 //! The files of a speaker, read here and with `bgpdump`.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -209,11 +210,8 @@ fn a_full_disk_stops_nothing_and_files_come_again_when_there_is_room() {
         let none = None::<&str>;
         unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a mount namespace of its own; are you root?");
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some("size=32k")).unwrap();
-        let ballast = folder.path().join("ballast");
-        fs::write(&ballast, vec![0; 28 << 10]).unwrap();
-
-        let watched = watch(place.watched(), folder.path(), Some(1));
+        mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();
+        let watched = watch(place.watched(), folder.path(), Some(2));
         let nets: Vec<String> = (0..400).map(|n| format!("10.{}.{}.0/24", 100 + n / 250, n % 250)).collect();
         let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
         let mut metric = 0;
@@ -229,31 +227,32 @@ fn a_full_disk_stops_nothing_and_files_come_again_when_there_is_room() {
             watched.routes(move |routes| sender.send(routes.first().and_then(|r| r.med).unwrap_or(0)).unwrap());
             receiver.recv().unwrap()
         };
-        // The tables have more than there is room for: the disk is full, and the speaker goes on.
-        let full = || fs::write(folder.path().join("more"), [0; 4096]).is_err();
-        until("a full disk", || {
+        let newest = |kind: &str| files(folder.path(), kind).pop();
+        until("a table and messages", || {
             announce();
-            full().then_some(())
+            newest("rib.").and(newest("updates.")).map(drop)
         });
+        // From here on there is no room, but for what goes when a file is given up.
+        let ballast = folder.path().join("ballast");
+        let mut filling = fs::File::create(&ballast).unwrap();
+        let mut fill = || while filling.write_all(&[0; 4096]).is_ok() {};
+        fill();
         let before = metric_here();
         until("news with a full disk", || {
-            (metric_here() > before || {
-                announce();
-                false
-            })
-            .then_some(())
+            fill();
+            announce();
+            (metric_here() > before + 100).then_some(())
         });
         // What there is, is whole.
-        records(&files(folder.path(), "updates."));
+        records(&files(folder.path(), ""));
+        let old = [newest("rib."), newest("updates.")];
         fs::remove_file(&ballast).unwrap();
-        let _ = fs::remove_file(folder.path().join("more"));
-        until("a whole table", || {
-            let tables = files(folder.path(), "rib.");
-            tables.iter().any(|table| prefixes(&records(std::slice::from_ref(table))).len() == 400).then_some(())
-        });
-        until("messages again", || {
+        drop(filling);
+        until("another table and other messages", || {
             announce();
-            (!files(folder.path(), "updates.").is_empty()).then_some(())
+            let table = newest("rib.").filter(|table| old[0].as_ref() < Some(table))?;
+            newest("updates.").filter(|messages| old[1].as_ref() < Some(messages))?;
+            (prefixes(&records(&[table])).len() == 400).then_some(())
         });
         neighbor.shut_down("", false);
         watched.shut_down("", false);
