@@ -285,8 +285,6 @@ impl Router {
             Reason::Sent(notification) | Reason::Refused { notification, .. } => Ending::Sent(message(notification)),
             // Event 2, ManualStop, where even that could not be said.
             Reason::Shutdown(_) => last.filter(|m| !m.is_empty()).map_or(Ending::Silent(2), Ending::Sent),
-            // Without a word it is this side that closes: neighbours shall keep the routes over a restart.
-            Reason::Closed(why) if why.is_empty() => Ending::Silent(2),
             Reason::Closed(_) | Reason::NoConnection(_) => Ending::Closed,
             // Event 17, TcpConnectionConfirmed.
             Reason::Restarted => Ending::Silent(17),
