@@ -20,6 +20,8 @@ use crate::state::StateDir;
 pub const PORT: u16 = 179;
 /// Where Debian's `frr` puts its programs.
 pub const FRR_DIR: &str = "/usr/lib/frr";
+/// How often BFD sends to agents that speak it, in milliseconds.
+const BFD_INTERVAL: u32 = 50;
 /// The BGP identifier where it is not left to the program.
 const ROUTER_ID: &str = "172.18.0.2";
 /// Where GoBGP answers `gobgp`, in the reflector's namespace.
@@ -75,7 +77,9 @@ pub fn parts(plan: &Plan, state: &StateDir) -> Option<Parts> {
             for net in plan.reflector_networks() {
                 flag("network", net.to_string());
             }
+            flag("bfd-interval", BFD_INTERVAL.to_string());
             flag("socket", file("bgp.sock"));
+            words.push("--bfd".to_owned());
             Parts {
                 files: Vec::new(),
                 daemons: vec![daemon("the route reflector", words, "reflector.log")],

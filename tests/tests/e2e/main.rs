@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bgp_failures;
 mod cleanup;
 mod failover;
 mod restart;

@@ -34,7 +34,7 @@ fn our_own_is_told_the_same_by_flags() {
         parts.daemons[0].words.join(" "),
         "/run/tombolo-lab/lab/bin/tombolo route-reflector --listen 172.18.0.2:179 --listen [fd12::2]:179 --asn 64512 \
          --router-id 172.18.0.2 --client-range 0.0.0.0/0 --client-range ::/0 --network 1.0.0.2/32 \
-         --network fd01::2/128 --socket /run/tombolo-lab/lab/reflector/bgp.sock"
+         --network fd01::2/128 --bfd-interval 50 --socket /run/tombolo-lab/lab/reflector/bgp.sock --bfd"
     );
 }
 
