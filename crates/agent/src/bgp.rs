@@ -172,7 +172,7 @@ impl Bgp {
         });
         let done = match &mut self.running {
             Some(running) => running.configure(config).await,
-            None => match Running::start(config, &options.bgp_socket, self.said.clone()) {
+            None => match Running::start(config, &options, self.said.clone()) {
                 Ok(running) => {
                     self.running = Some(running);
                     Ok(())
@@ -246,14 +246,14 @@ impl Bgp {
     fn count(&self) {
         let Some(running) = &self.running else { return };
         let metrics = self.metrics.clone();
-        running.neighbors(move |neighbors| metrics.bgp(&neighbors));
+        running.neighbors(move |neighbors| metrics.bgp.count(&neighbors));
     }
 
     async fn stop(&mut self, words: &str) {
         if let Some(running) = self.running.take() {
             // Neighbours keep the routes over an update of the agent; not when it cleans up behind itself.
             running.stop(words, !self.options.clean_up).await;
-            self.metrics.bgp(&[]);
+            self.metrics.bgp.count(&[]);
         }
     }
 }

@@ -86,6 +86,5 @@ async fn ready(State((health, _)): State<Shared>) -> Response {
 }
 
 async fn render(State((_, metrics)): State<Shared>) -> Response {
-    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, openmetrics)], metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, crate::bgp_metrics::OPENMETRICS)], metrics.render()).into_response()
 }

@@ -10,6 +10,7 @@
 //! - `health` answers `/healthz`, `/readyz`, `/metrics` and `/graph`.
 
 mod bgp;
+pub mod bgp_metrics;
 pub mod cni;
 mod events;
 mod health;

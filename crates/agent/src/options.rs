@@ -81,6 +81,8 @@ pub struct Options {
     pub service_proxy: ServiceProxy,
     /// kube-router's flags of BGP, checked.
     pub bgp: tombolo_routing::Settings,
+    /// Who records BGP.
+    pub bgp_monitoring: tombolo_bgp::speaker::Monitoring,
     /// Where `tombolo bgp` asks.
     pub bgp_socket: PathBuf,
 }

@@ -134,6 +134,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     bgp: crate::bgp_flags::BgpArgs,
 
+    #[command(flatten)]
+    monitoring: crate::monitoring_flags::MonitoringArgs,
+
     /// What is logged: all, debug, info, warn, error or none
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     log_level: String,
@@ -172,13 +175,15 @@ fn options(args: Args) -> Result<Options> {
         },
     };
     let (bgp, bgp_socket) = args.bgp.settings()?;
+    let hostname = match args.hostname {
+        Some(name) => name,
+        None => host_name()?,
+    };
     Ok(Options {
         kubeconfig: args.kubeconfig,
         master: args.master,
-        hostname: match args.hostname {
-            Some(name) => name,
-            None => host_name()?,
-        },
+        bgp_monitoring: args.monitoring.monitoring(&hostname),
+        hostname,
         granularity: args.mesh_granularity,
         topology_label: args.topology_label,
         subnets: args.subnet.iter().map(IpNet::trunc).collect(),

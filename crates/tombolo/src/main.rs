@@ -11,6 +11,7 @@ mod dns;
 mod kgctl;
 mod lab;
 mod log;
+mod monitoring_flags;
 mod route_reflector;
 mod sys;
 mod wireguard;

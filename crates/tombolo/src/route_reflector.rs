@@ -91,6 +91,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     bfd_multiplier: u8,
 
+    #[command(flatten)]
+    monitoring: crate::monitoring_flags::MonitoringArgs,
+
     /// How much to say: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
@@ -98,6 +101,10 @@ pub(crate) struct Args {
     /// Log in JSON
     #[arg(long)]
     log_json: bool,
+
+    /// Where to answer /metrics and /healthz by HTTP
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics_listen: Option<SocketAddr>,
 
     /// Where `tombolo bgp` asks
     #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH, env = "TOMBOLO_BGP_SOCKET")]
@@ -116,7 +123,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let told = Arc::new(OnceLock::new());
     let (said, clients) = mpsc::unbounded_channel();
     let mut paths = Paths::new(&args, told.clone())?;
-    let speaker = Speaker::start(config, Options::default(), move |event| match event {
+    let monitoring = args.monitoring.monitoring(&args.router_id.to_string());
+    let speaker = Speaker::start_monitored(config, Options::default(), monitoring, move |event| match event {
         Event::Up { peer, asn, router_id } => {
             tracing::info!(Key = %peer, State = "BGP_FSM_ESTABLISHED", asn, %router_id, "Peer Up");
             paths.watch(peer);
@@ -133,6 +141,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     // Without the socket routes are reflected all the same: it is only said.
     if let Err(error) = control::serve(speaker.clone(), &args.socket) {
         tracing::warn!(socket = %args.socket.display(), %error, "`tombolo bgp` cannot ask this reflector; another place is given with --socket");
+    }
+    if let Some(listen) = args.metrics_listen {
+        tombolo_agent::bgp_metrics::serve(listen, speaker.clone()).await?;
     }
     tracing::info!(asn = args.asn, router_id = %args.router_id, listen = ?args.listen, networks, "the route reflector runs");
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;

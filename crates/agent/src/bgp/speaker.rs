@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use tokio::sync::{mpsc, oneshot};
@@ -32,23 +32,27 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts a speaker, which `tombolo bgp` can ask at `socket`.
+    /// Starts a speaker, which `tombolo bgp` can ask.
     ///
     /// # Errors
     /// It cannot listen.
-    pub(super) fn start(config: Config, socket: &Path, said: mpsc::UnboundedSender<Event>) -> Result<Self> {
+    pub(super) fn start(config: Config, options: &crate::Options, said: mpsc::UnboundedSender<Event>) -> Result<Self> {
+        let socket = options.bgp_socket.as_path();
+        let monitoring = options.bgp_monitoring.clone();
         let tell = said.clone();
-        let speaker = Speaker::start(config.clone(), Options { installs: true }, move |event| match event {
-            speaker::Event::Up { peer, asn, router_id } => {
-                // In the words that kube-router's users look for.
-                tracing::info!(Key = %peer, State = "BGP_FSM_OPENCONFIRM", Topic = "Peer", asn, %router_id, "Peer Up");
+        let speaker = Speaker::start_monitored(config.clone(), Options { installs: true }, monitoring, move |event| {
+            match event {
+                speaker::Event::Up { peer, asn, router_id } => {
+                    // In the words that kube-router's users look for.
+                    tracing::info!(Key = %peer, State = "BGP_FSM_OPENCONFIRM", Topic = "Peer", asn, %router_id, "Peer Up");
+                }
+                speaker::Event::Down { peer, why } => {
+                    tracing::warn!(Key = %peer, State = "BGP_FSM_ESTABLISHED", Topic = "Peer", why, "Peer Down");
+                }
+                // When nobody listens any more, the agent ends.
+                speaker::Event::Routes(changes) => drop(tell.send(Event::Routes(changes))),
+                speaker::Event::RestartOver => drop(tell.send(Event::RestartOver)),
             }
-            speaker::Event::Down { peer, why } => {
-                tracing::warn!(Key = %peer, State = "BGP_FSM_ESTABLISHED", Topic = "Peer", why, "Peer Down");
-            }
-            // When nobody listens any more, the agent ends.
-            speaker::Event::Routes(changes) => drop(tell.send(Event::Routes(changes))),
-            speaker::Event::RestartOver => drop(tell.send(Event::RestartOver)),
         })?;
         if let Err(error) = control::serve(speaker.clone(), socket) {
             tracing::warn!(socket = %socket.display(), %error, "`tombolo bgp` cannot ask this agent (--bgp-socket)");

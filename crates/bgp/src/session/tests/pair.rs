@@ -46,7 +46,7 @@ pub(super) fn local(id: u8) -> Local {
 }
 
 pub(super) fn neighbor() -> Neighbor {
-    Neighbor { remote_asn: Some(64512), ..Neighbor::default() }
+    Neighbor { remote_asn: Some(64512), connect_retry: Duration::from_secs(5), ..Neighbor::default() }
 }
 
 pub(super) fn options(pair: &Pair, side: usize) -> (Local, Neighbor) {
