@@ -490,11 +490,11 @@ pub fn changed(attributes: &Attributes, set: &Set) -> Vec<u8> {
     out
 }
 
-/// The address that packets go to.
+/// The address that packets go to: the global one, for a link-local one says nothing without its link.
 pub fn address(hop: NextHop) -> Option<IpAddr> {
     match hop {
         NextHop::Own => None,
         NextHop::V4(address) => Some(address.into()),
-        NextHop::V6(address, local) => Some(local.unwrap_or(address).into()),
+        NextHop::V6(address, _) => Some(address.into()),
     }
 }
