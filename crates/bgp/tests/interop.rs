@@ -7,7 +7,7 @@
 //! | IPv4 and IPv6, over both, iBGP and eBGP | both | both | both | both |
 //! | communities: plain, large, extended | both | both | both | both |
 //! | two-octet AS numbers | both | only new sessions | only new sessions | both |
-//! | refresh | both | both, after an End-of-RIB | we ask; it keeps what it was told | it asks; asked, it ends the session |
+//! | refresh | both | both, after an End-of-RIB | we ask; it never does | it asks; asked, it ends the session |
 //! | enhanced refresh | both | both | has none | has none that works |
 //! | reflection | both | both | both | it is our client; it reflects nothing |
 //! | several paths | both | both | both | both |

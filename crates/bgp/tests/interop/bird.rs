@@ -24,7 +24,8 @@ impl<'a> Bird<'a> {
              protocol static {{ ipv4; route {} unreachable {{ {marks} }}; }}\n\
              protocol static {{ ipv6; route {} unreachable {{ {marks} }}; }}\n\
              template bgp t {{\n  local {own} port 179 as {asn}; strict bind yes;\n  connect delay time 1; \
-             connect retry time 1; error wait time 1,2;\n  ipv4 {{ import all; export all; next hop address {}; {family} }};\n  \
+             connect retry time 1; error wait time 1,2;\n  \
+             ipv4 {{ import all; export all; next hop address {}; {family} }};\n  \
              ipv6 {{ import all; export all; next hop address {}; {family} }};\n}}\n\
              protocol bgp x from t {{ neighbor {other} as {ours};\n{session}\n}}\n{more}\n",
             v4(*n),

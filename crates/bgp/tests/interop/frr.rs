@@ -29,7 +29,8 @@ impl<'a> Frr<'a> {
              route-map hop permit 1\n set ip next-hop {}\n set ipv6 next-hop global {}\n!\n\
              router bgp {asn}\n bgp router-id {}\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
              no bgp default ipv4-unicast\n bgp log-neighbor-changes\n neighbor {other} remote-as {ours}\n \
-             neighbor {other} disable-connected-check\n neighbor {other} update-source {own}\n neighbor {other} timers connect 1\n \
+             neighbor {other} disable-connected-check\n neighbor {other} update-source {own}\n \
+             neighbor {other} timers connect 1\n \
              neighbor {other} advertisement-interval 0\n{session}\n \
              address-family ipv4 unicast\n  network {} route-map own\n  neighbor {other} activate\n{hop}\n{family}\n \
              exit-address-family\n address-family ipv6 unicast\n  network {} route-map own\n  \

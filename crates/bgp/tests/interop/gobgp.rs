@@ -21,9 +21,12 @@ impl<'a> Gobgp<'a> {
         // A password stands among the settings that it has anyway.
         let (password, session) = if session.contains("auth-password") { (*session, "") } else { ("", *session) };
         let mut config = format!(
-            "[global.config]\n  as = {asn}\n  router-id = \"{}\"\n  port = 179\n  local-address-list = [\"{}\", \"{}\"]\n\
-             {more}\n[[neighbors]]\n  [neighbors.config]\n    neighbor-address = \"{other}\"\n    peer-as = {ours}\n{password}\n  \
-             [neighbors.transport.config]\n    local-address = \"{own}\"\n  [neighbors.timers.config]\n    connect-retry = 1\n    \
+            "[global.config]\n  as = {asn}\n  router-id = \"{}\"\n  port = 179\n  \
+             local-address-list = [\"{}\", \"{}\"]\n\
+             {more}\n[[neighbors]]\n  [neighbors.config]\n    neighbor-address = \"{other}\"\n    peer-as = {ours}\n\
+             {password}\n  \
+             [neighbors.transport.config]\n    local-address = \"{own}\"\n  [neighbors.timers.config]\n    \
+             connect-retry = 1\n    \
              idle-hold-time-after-reset = 1\n{session}\n",
             v4(*n),
             v4(*n),
@@ -31,7 +34,8 @@ impl<'a> Gobgp<'a> {
         );
         for name in ["ipv4-unicast", "ipv6-unicast"] {
             config += &format!(
-                "  [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]\n      afi-safi-name = \"{name}\"\n{family}\n"
+                "  [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]\n      \
+                 afi-safi-name = \"{name}\"\n{family}\n"
             );
         }
         let name = format!("gobgp{n}");

@@ -54,6 +54,7 @@ fn config(n: u8) -> Config {
         deferral_time: Duration::from_secs(60),
         preserves_forwarding: false,
         restarting: false,
+        returning: [].into(),
         long_lived: None,
     };
     Config { graceful_restart: Some(graceful_restart), ..with(ours(AS), v4(n), neighbor(AS)) }

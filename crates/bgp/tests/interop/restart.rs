@@ -16,6 +16,7 @@ fn graceful(long_lived: Option<u64>) -> GracefulRestart {
         deferral_time: Duration::from_secs(60),
         preserves_forwarding: true,
         restarting: false,
+        returning: [].into(),
         long_lived: long_lived.map(Duration::from_secs),
     }
 }
