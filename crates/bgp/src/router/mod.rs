@@ -468,6 +468,7 @@ impl Router {
             restart: None,
             flawed: 0,
             last_flaw: None,
+            last_end: None,
             last_failure: None,
             held_down: None,
         };
