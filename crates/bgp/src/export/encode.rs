@@ -88,7 +88,7 @@ impl Burst {
     ) {
         let attributes = context.store.get(bucket.attributes);
         let source = &context.sources[bucket.source as usize];
-        let Some(hop) = view.hop(source, attributes) else { return };
+        let Some(hop) = view.hop::<P>(source, attributes) else { return };
         let mut tail = std::mem::take(&mut self.tail);
         tail.clear();
         let mut writer = Writer { out: &mut tail, scratch: &mut self.scratch, view };

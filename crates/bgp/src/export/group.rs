@@ -119,8 +119,9 @@ impl<P: Prefix> Group<P> {
                     self.work.announce.push((bucket(&self.view, prefix, told, context), prefix, id));
                 }
                 // Identifiers are given from 1 on: whatever the member may have been told is among these.
-                let most = table.paths(slot).iter().map(|p| p.sent_id).max().unwrap_or(0).max(self.view.add_path) + 1;
-                for id in (1..=most).filter(|id| !told.iter().any(|(i, t)| i == id && t.source != member)) {
+                for id in
+                    (1..=table.greatest_sent_id()).filter(|id| !told.iter().any(|(i, t)| i == id && t.source != member))
+                {
                     self.work.withdraw.push((SourceId::MAX, prefix, id));
                 }
                 continue;

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use crate::Community;
 use crate::config::{self, Origin, Policy, Role, Set, Verdict};
 use crate::prefix::Prefix;
 use crate::rib::{Attributes, Source};
 use crate::update::attributes::{NextHop, kind};
+use crate::{Community, Family};
 
 /// All that makes a difference to what a neighbour is told of a family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub const BY_DEFAULT: Statement = u16::MAX;
 impl View {
     /// Whether a route is told, and by which statement of the policy.
     pub fn takes<P: Prefix>(&self, prefix: P, source: &Source, attributes: &Attributes) -> Option<Statement> {
-        (self.passes(source, attributes) && self.hop(source, attributes).is_some()).then_some(())?;
+        (self.passes(source, attributes) && self.hop::<P>(source, attributes).is_some()).then_some(())?;
         self.judge(prefix, source, attributes)
     }
 
@@ -55,17 +55,21 @@ impl View {
         self.policy.statements.get(usize::from(statement)).map(|s| &s.set).filter(|set| !set.is_empty())
     }
 
-    /// The next hop that a route is told with.
-    pub fn hop(&self, source: &Source, attributes: &Attributes) -> Option<NextHop> {
+    /// The next hop that a route is told with; none is one that cannot be told, because an IPv4 route has no place for
+    /// an IPv6 next hop (RFC 8950 is not spoken).
+    pub fn hop<P: Prefix>(&self, source: &Source, attributes: &Attributes) -> Option<NextHop> {
+        self.choose_hop(P::FAMILY, source, attributes)
+            .filter(|hop| P::FAMILY == Family::Ipv6 || matches!(hop, NextHop::V4(_)))
+    }
+
+    fn choose_hop(&self, family: Family, source: &Source, attributes: &Attributes) -> Option<NextHop> {
         let own = || self.own_address.map(hop);
         let reflected = source.origin == Origin::Internal && !self.external;
         match (self.next_hop, attributes.next_hop) {
-            (config::NextHop::Address(address), _) if !reflected => Some(hop(address)),
+            (config::NextHop::Address(address), _) if !reflected && Family::of(address) == family => Some(hop(address)),
             (_, NextHop::Own) => own(),
             (config::NextHop::OwnAddress, _) if !reflected => own(),
-            (config::NextHop::Standard, _) if self.external => own(),
-            // The link-local half is for those on the same link (RFC 2545, section 3), who may be others.
-            (_, NextHop::V6(address, _)) => Some(NextHop::V6(address, None)),
+            (config::NextHop::Standard | config::NextHop::Address(_), _) if self.external => own(),
             (_, next_hop) => Some(next_hop),
         }
     }

@@ -8,6 +8,8 @@ pub mod decision;
 pub(crate) mod huge_pages;
 pub mod path;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 pub use attributes::{AttributeId, Attributes, Store};
 pub use path::{Path, Paths};

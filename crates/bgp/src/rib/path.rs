@@ -132,22 +132,23 @@ impl Paths {
         }
     }
 
-    /// Adds a path, with the smallest identifier that is free.
+    /// Adds a path, with the smallest identifier that is free, which it returns.
     #[inline]
-    pub(super) fn push(&mut self, mut path: Path) {
+    pub(super) fn push(&mut self, mut path: Path) -> u16 {
         path.sent_id = 1;
         if matches!(self, Self::None) {
             *self = Self::One(path);
-            return;
+            return 1;
         }
-        self.push_another(path);
+        self.push_another(path)
     }
 
-    fn push_another(&mut self, mut path: Path) {
+    fn push_another(&mut self, mut path: Path) -> u16 {
         let paths = self.as_slice();
         while paths.iter().any(|p| p.sent_id == path.sent_id) {
             path.sent_id += 1;
         }
+        let sent_id = path.sent_id;
         *self = match std::mem::take(self) {
             Self::None | Self::Free => Self::One(path),
             Self::One(first) => Self::Many(Box::new(vec![first, path])),
@@ -156,6 +157,7 @@ impl Paths {
                 Self::Many(paths)
             }
         };
+        sent_id
     }
 
     /// Removes the paths that `gone` says. Returns whether there were any.

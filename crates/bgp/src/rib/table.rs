@@ -44,6 +44,7 @@ pub struct Table<P> {
     changed: Vec<Slot>,
     is_changed: Bits,
     paths: usize,
+    greatest_sent_id: u16,
 }
 
 impl<P: Prefix> Default for Table<P> {
@@ -56,6 +57,7 @@ impl<P: Prefix> Default for Table<P> {
             changed: Vec::new(),
             is_changed: Bits::default(),
             paths: 0,
+            greatest_sent_id: 0,
         }
     }
 }
@@ -74,6 +76,11 @@ impl<P: Prefix> Table<P> {
     /// How many paths there are.
     pub fn path_count(&self) -> usize {
         self.paths
+    }
+
+    /// The greatest identifier that a path was ever given for our messages.
+    pub fn greatest_sent_id(&self) -> u16 {
+        self.greatest_sent_id
     }
 
     /// Above the greatest slot.
@@ -133,7 +140,8 @@ impl<P: Prefix> Table<P> {
             }
             None => {
                 store.acquire(attributes);
-                paths.push(Path { source, attributes, received_id, sent_id: 0, state });
+                let sent_id = paths.push(Path { source, attributes, received_id, sent_id: 0, state });
+                self.greatest_sent_id = self.greatest_sent_id.max(sent_id);
                 self.paths += 1;
                 Inserted::New
             }
@@ -202,6 +210,15 @@ impl<P: Prefix> Table<P> {
                 }
             }
             if touched {
+                self.touch(Slot::try_from(slot).unwrap_or(Slot::MAX));
+            }
+        }
+    }
+
+    /// Notes that all slots with a path of a source are to be looked at again.
+    pub fn touch_source(&mut self, source: SourceId) {
+        for slot in 0..self.entries.len() {
+            if self.entries[slot].paths.as_slice().iter().any(|path| path.source == source) {
                 self.touch(Slot::try_from(slot).unwrap_or(Slot::MAX));
             }
         }

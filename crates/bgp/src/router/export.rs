@@ -17,9 +17,9 @@ use crate::update::attributes::{iter, kind};
 use crate::wire::{HEADER, Kind, MAX, MAX_EXTENDED, RouteRefresh, Subtype};
 
 /// A neighbour that has less than this to read is told more of what it has to catch up with.
-const LOW: usize = 256 << 10;
+const LOW: usize = if cfg!(test) { 1 << 7 } else { 256 << 10 };
 /// How many slots it is told of at a time.
-const STRIDE: usize = 4096;
+const STRIDE: usize = if cfg!(test) { 2 } else { 4096 };
 
 impl Router {
     /// Whether a [`Router::flush`] has anything to do.
@@ -213,8 +213,10 @@ impl Router {
                 ending = Ending::EndOfRib;
             }
         }
+        // One that is under way begins anew, all its routes still between its begin and its end.
+        let under_way = feed.catch_up.as_ref().is_some_and(|before| before.ending == Ending::EndOfRefresh);
         feed.catch_up = Some(CatchUp { slots, at: 0, ending });
-        if ending == Ending::EndOfRefresh {
+        if ending == Ending::EndOfRefresh && !under_way {
             self.send(conn, marker(family, Subtype::Begin));
         }
         self.wake(id);

@@ -11,6 +11,8 @@ mod peer;
 mod restart;
 pub mod show;
 pub mod tap;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -269,9 +271,9 @@ impl Router {
         Ok(conn)
     }
 
-    /// A [`Connect`] succeeded.
-    pub fn connected(&mut self, now: Instant, id: SourceId, local: IpAddr) -> Option<ConnId> {
-        self.peer(id)?;
+    /// A [`Connect`] to `remote` succeeded. Nothing if that is no longer the neighbour.
+    pub fn connected(&mut self, now: Instant, id: SourceId, remote: IpAddr, local: IpAddr) -> Option<ConnId> {
+        self.peer(id).filter(|peer| peer.address == remote)?;
         let conn = self.add_connection(id, local);
         self.drive(now, id, |session, out| session.connected(now, conn, Direction::Outgoing, out));
         Some(conn)
@@ -449,7 +451,10 @@ impl Router {
     }
 
     fn add_peer(&mut self, now: Instant, address: IpAddr, neighbor: Neighbor, dynamic: bool) {
-        let id = self.unused_ids.pop().unwrap_or_else(|| SourceId::try_from(self.peers.len()).unwrap_or(SourceId::MAX));
+        // Until all is told that the one before left, its number is its own.
+        let told = !self.v4.table.has_changed() && !self.v6.table.has_changed();
+        let unused = if told { self.unused_ids.pop() } else { None };
+        let id = unused.unwrap_or_else(|| SourceId::try_from(self.peers.len()).unwrap_or(SourceId::MAX));
         let source = Source {
             origin: if self.is_external(&neighbor) { Origin::External } else { Origin::Internal },
             client: neighbor.route_reflector_client,
@@ -468,7 +473,6 @@ impl Router {
             restart: None,
             flawed: 0,
             last_flaw: None,
-            last_end: None,
             last_failure: None,
             held_down: None,
         };
@@ -501,7 +505,13 @@ impl Router {
         if before.import != neighbor.import || before.require_policy != neighbor.require_policy {
             self.ask_again(now, id);
         }
-        self.regroup(id, before.route_reflector_client != neighbor.route_reflector_client);
+        let client_changed = before.route_reflector_client != neighbor.route_reflector_client;
+        if client_changed {
+            // Others are told more of its routes now, or less (RFC 4456, section 6).
+            self.v4.table.touch_source(id);
+            self.v6.table.touch_source(id);
+        }
+        self.regroup(id, client_changed);
     }
 
     fn remove_peer(&mut self, now: Instant, id: SourceId, why: Notification) {

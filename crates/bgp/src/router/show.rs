@@ -54,10 +54,8 @@ pub struct NeighborStatus {
     pub flawed_updates: u64,
     /// The last such flaw.
     pub last_flaw: Option<String>,
-    /// Why the session does not come up, or ended just now.
+    /// Why the last session ended, or does not come up.
     pub last_error: Option<String>,
-    /// Why the last established session ended.
-    pub last_end: Option<String>,
     /// Whether its routes are kept while it restarts.
     pub restarting: bool,
     /// Bytes that wait to be sent.
@@ -247,7 +245,6 @@ impl Router {
             flawed_updates: peer.flawed,
             last_flaw: peer.last_flaw.as_ref().map(|(_, words)| words.clone()),
             last_error: held_down.or_else(|| peer.session.last_error().map(ToString::to_string)),
-            last_end: peer.last_end.clone(),
             restarting: peer.restart.is_some(),
             queued_bytes: connection.map_or(0, |c| c.queue.len()),
             catching_up: peer.families.iter().any(|f| f.feed.as_ref().is_some_and(|feed| feed.catch_up.is_some())),
@@ -281,7 +278,7 @@ impl Router {
         let told = group.told(id, &rib.table);
         told.map(|(prefix, path_id, attributes, source)| {
             let mut route = self.route(prefix.net(), attributes, source);
-            let hop = group.view.hop(&self.sources[source as usize], self.store.get(attributes));
+            let hop = group.view.hop::<P>(&self.sources[source as usize], self.store.get(attributes));
             route.next_hop = hop.and_then(crate::export::encode::address);
             route.path_id = Some(u32::from(path_id)).filter(|id| *id != 0);
             route.best = true;

@@ -262,13 +262,15 @@ impl Runner {
                     Ok(Some(error)) | Err(error) => Some(error),
                 };
                 match (failed, socket.stream.peer_addr(), socket.stream.local_addr()) {
-                    (None, Ok(_), Ok(local)) => match self.router.connected(now, peer, local.ip().to_canonical()) {
-                        Some(conn) => {
-                            socket.state = State::Open(conn);
-                            self.by_conn.insert(conn, at);
+                    (None, Ok(_), Ok(local)) => {
+                        match self.router.connected(now, peer, socket.remote, local.ip().to_canonical()) {
+                            Some(conn) => {
+                                socket.state = State::Open(conn);
+                                self.by_conn.insert(conn, at);
+                            }
+                            None => self.drop_socket(at),
                         }
-                        None => self.drop_socket(at),
-                    },
+                    }
                     (None, Err(error), _) if error.kind() == io::ErrorKind::NotConnected => {}
                     (Some(error), ..) | (None, Err(error), _) | (None, _, Err(error)) => {
                         self.drop_socket(at);

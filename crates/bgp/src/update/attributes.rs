@@ -146,44 +146,47 @@ impl Reader {
     /// Reads a message's attributes. `nlri` says whether IPv4 prefixes follow them.
     ///
     /// # Errors
-    /// What ends the session (RFC 7606, section 3 and 7.11): prefixes that cannot be told, an unknown well-known
-    /// attribute.
+    /// What ends the session (RFC 7606, sections 3, 5.2 and 7.11): prefixes that cannot be told, or may be what cannot be
+    /// read; an unknown well-known attribute.
     pub fn read<'a>(&mut self, field: &'a [u8], nlri: bool, context: Context) -> Result<Attributes<'a>, Notification> {
         let mut found = Attributes { next_hop: None, reach: None, unreach: None, flaw: None, discarded: None };
         self.canonical.clear();
         found.flaw = self.itemize(field)?;
         let (mut sorted, mut last, mut seen) = (true, 0, 0_u64);
         let mut first_as = None;
-        let mut as4 = None;
+        let mut beside = Beside::default();
+        // What is left when the attributes end within one of them may have been anything.
+        let mut only_withdraws = found.flaw.is_none();
         for index in 0..self.items.len() {
             let (kind, flags, start, end) = self.items[index];
             let value = &field[start..end];
             sorted &= last < kind;
             last = kind;
+            only_withdraws &= kind == kind::MP_UNREACH_NLRI;
             match self.check(kind, flags, value, context) {
-                Check::Keep => {}
+                Check::Keep => {
+                    if kind == kind::AGGREGATOR {
+                        beside.aggregator = Some(value);
+                    }
+                }
                 Check::Drop => {
                     found.discarded = Some(kind);
                     self.items[index].0 = 0;
                 }
                 Check::Aside => {
-                    match kind {
-                        kind::NEXT_HOP => found.next_hop = next_hop(value),
-                        kind::MP_REACH_NLRI => {
-                            let (reach, flawed) = reach(value)?;
-                            found.flaw = found.flaw.or(flawed);
-                            found.reach = Some(reach);
-                        }
-                        kind::MP_UNREACH_NLRI => found.unreach = Some(unreach(value)?),
-                        kind::AS4_PATH => as4 = Some(value),
-                        _ => {}
-                    }
+                    beside.put(kind, flags, value, &mut found)?;
                     self.items[index].0 = 0;
                 }
                 Check::Unknown => {
                     return Err(notification(error::UNRECOGNIZED_WELL_KNOWN, one(kind, flags, value)));
                 }
-                Check::Flawed(flaw) => found.flaw = found.flaw.or(Some(flaw)),
+                Check::Flawed(flaw) => {
+                    found.flaw = found.flaw.or(Some(flaw));
+                    if matches!(kind, kind::MP_REACH_NLRI | kind::MP_UNREACH_NLRI) {
+                        // Whatever is wrong with its flags, these are the routes to be withdrawn.
+                        beside.put(kind, flags, value, &mut found)?;
+                    }
+                }
             }
             if kind < 64 {
                 seen |= 1 << kind;
@@ -192,17 +195,20 @@ impl Reader {
                 first_as = Some((start, end));
             }
         }
-        let aggregator = (!context.four_octet).then(|| attribute(field, kind::AGGREGATOR)).flatten();
-        if aggregator.is_some_and(|value| !value.starts_with(&[0x5b, 0xa0])) {
-            // Somebody who knows two octets only aggregated after `AS4_PATH` was written (RFC 6793, section 4.2.3).
-            as4 = None;
+        let reaches = nlri || found.reach.is_some_and(|(mp, _)| !mp.nlri.is_empty());
+        if found.flaw.is_some() && !reaches && !only_withdraws {
+            // Its routes may be what could not be read (RFC 7606, section 5.2).
+            return Err(notification(error::MALFORMED_ATTRIBUTE_LIST, Vec::new()));
         }
-        let reaches = nlri || found.reach.is_some();
         if reaches && found.flaw.is_none() {
             found.flaw = missing(seen, nlri, context).or_else(|| hopless(&found, nlri));
         }
         if found.flaw.is_some() || !reaches {
             return Ok(found);
+        }
+        if beside.aggregator.is_some_and(|value| !value.starts_with(&[0x5b, 0xa0])) {
+            // Somebody who knows two octets only aggregated after the others were written (RFC 6793, section 4.2.3).
+            (beside.as4_path, beside.as4_aggregator) = (None, None);
         }
         if !sorted {
             self.items.sort_by_key(|item| item.0);
@@ -213,14 +219,14 @@ impl Reader {
             if context.four_octet {
                 self.path.extend_from_slice(path);
             } else {
-                as_path::widen(path, as4, &mut self.path);
+                as_path::widen(path, beside.as4_path, &mut self.path);
             }
         }
         if context.first_as.is_some_and(|asn| as_path::first(&self.path) != Some(asn)) {
             found.flaw = Some(Flaw::FirstAs);
             return Ok(found);
         }
-        self.assemble(field, context);
+        self.assemble(field, context, beside.as4_aggregator);
         Ok(found)
     }
 
@@ -321,13 +327,13 @@ impl Reader {
         }
     }
 
-    fn assemble(&mut self, field: &[u8], context: Context) {
+    fn assemble(&mut self, field: &[u8], context: Context, as4_aggregator: Option<&[u8]>) {
         for &(kind, flags, start, end) in &self.items {
             match kind {
                 0 => {}
                 kind::AS_PATH => put(&mut self.canonical, flag::TRANSITIVE, kind, &self.path),
                 kind::AGGREGATOR if !context.four_octet => {
-                    let aggregator = self.wide_aggregator(field, &field[start..end]);
+                    let aggregator = wide_aggregator(&field[start..end], as4_aggregator);
                     put(&mut self.canonical, flags, kind, &aggregator);
                 }
                 _ if !is_known(kind) => put(&mut self.canonical, flags | flag::PARTIAL, kind, &field[start..end]),
@@ -335,16 +341,37 @@ impl Reader {
             }
         }
     }
+}
 
-    fn wide_aggregator(&self, field: &[u8], narrow: &[u8]) -> [u8; 8] {
-        let mut wide = [0; 8];
-        wide[2..].copy_from_slice(narrow);
-        let trans = u32::from_be_bytes([0, 0, narrow[0], narrow[1]]) == as_path::AS_TRANS;
-        // The item was set aside, so that its type is 0; its value is what has eight octets and is no path.
-        if trans && let Some(as4) = attribute(field, kind::AS4_AGGREGATOR).and_then(|v| v.first_chunk::<8>()) {
-            wide = *as4;
+/// `AGGREGATOR` in four octets, out of the one in two and the `AS4_AGGREGATOR` beside it.
+fn wide_aggregator(narrow: &[u8], as4: Option<&[u8]>) -> [u8; 8] {
+    if let Some(as4) = as4.and_then(|value| value.first_chunk::<8>()) {
+        return *as4;
+    }
+    let mut wide = [0; 8];
+    wide[2..].copy_from_slice(narrow);
+    wide
+}
+
+/// What is read, but not stored with the others.
+#[derive(Default)]
+struct Beside<'a> {
+    aggregator: Option<&'a [u8]>,
+    as4_path: Option<&'a [u8]>,
+    as4_aggregator: Option<&'a [u8]>,
+}
+
+impl<'a> Beside<'a> {
+    fn put(&mut self, kind: u8, flags: u8, value: &'a [u8], found: &mut Attributes<'a>) -> Result<(), Notification> {
+        match kind {
+            kind::NEXT_HOP => found.next_hop = next_hop(value),
+            kind::MP_REACH_NLRI => found.reach = Some(reach(flags, value)?),
+            kind::MP_UNREACH_NLRI => found.unreach = Some(unreach(value)?),
+            kind::AS4_PATH => self.as4_path = Some(value),
+            kind::AS4_AGGREGATOR => self.as4_aggregator = Some(value),
+            _ => {}
         }
-        wide
+        Ok(())
     }
 }
 
@@ -401,7 +428,7 @@ type Reach<'a> = (Multiprotocol<'a>, Option<NextHop>);
 /// ```text
 ///  AFI (2)   SAFI (1)   Next Hop Length (1)   Next Hop   Reserved (1)   NLRI
 /// ```
-fn reach(value: &[u8]) -> Result<(Reach<'_>, Option<Flaw>), Notification> {
+fn reach(flags: u8, value: &[u8]) -> Result<Reach<'_>, Notification> {
     let malformed = || notification(error::MALFORMED_ATTRIBUTE_LIST, Vec::new());
     let [a, b, safi, length, rest @ ..] = value else { return Err(malformed()) };
     let (hop, rest) = rest.split_at_checked(usize::from(*length)).ok_or_else(malformed)?;
@@ -412,9 +439,11 @@ fn reach(value: &[u8]) -> Result<(Reach<'_>, Option<Flaw>), Notification> {
         Some(Family::Ipv6) => matches!(hop.len(), 16 | 32),
         None => true,
     };
-    let hop = if fits { next_hop(hop) } else { None };
-    let flaw = (!fits).then_some(Flaw::Length(kind::MP_REACH_NLRI));
-    Ok(((Multiprotocol { family, nlri }, hop), flaw))
+    if !fits {
+        // Where its prefixes begin is not certain then (RFC 7606, section 7.11).
+        return Err(notification(error::OPTIONAL_ATTRIBUTE, one(kind::MP_REACH_NLRI, flags, value)));
+    }
+    Ok((Multiprotocol { family, nlri }, next_hop(hop)))
 }
 
 /// ```text

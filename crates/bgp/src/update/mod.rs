@@ -7,6 +7,8 @@
 
 pub mod as_path;
 pub mod attributes;
+#[cfg(test)]
+mod tests;
 
 use crate::wire::Notification;
 
@@ -15,6 +17,7 @@ mod error {
     pub(super) const CODE: u8 = 3;
     pub(super) const MALFORMED_ATTRIBUTE_LIST: u8 = 1;
     pub(super) const UNRECOGNIZED_WELL_KNOWN: u8 = 2;
+    pub(super) const OPTIONAL_ATTRIBUTE: u8 = 9;
     pub(super) const INVALID_NETWORK_FIELD: u8 = 10;
 }
 

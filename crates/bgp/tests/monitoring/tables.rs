@@ -43,7 +43,7 @@ impl Pair {
             _ => None,
         });
         let there = a.accept(now, SocketAddr::new(place.neighbor, 5), place.watched).unwrap();
-        let here = b.connected(now, connect.unwrap(), place.neighbor).unwrap();
+        let here = b.connected(now, connect.unwrap(), place.watched, place.neighbor).unwrap();
         let mut pair = Self { routers: [a, b], conns: [there, here], now };
         pair.settle();
         pair
