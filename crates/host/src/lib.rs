@@ -35,6 +35,7 @@ pub use watch::Watch;
 
 use links::Links;
 use netlink::Netlink;
+use routes::Places;
 
 /// What of a namespace is ours beyond the routes and rules that bear our protocol number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,9 +108,9 @@ impl Host {
     /// already gone, is done.
     pub async fn apply(&self, changes: &[Change]) -> Vec<(Change, HostError)> {
         let mut failed = Vec::new();
-        let mut links = None;
+        let (mut links, mut places) = (None, Places::default());
         for change in changes {
-            if let Err(error) = self.step(change, &mut links).await {
+            if let Err(error) = self.step(change, &mut links, &mut places).await {
                 failed.push((change.clone(), error));
             }
         }
@@ -162,7 +163,7 @@ impl Host {
     }
 
     /// One step. The links are listed when first needed, and anew after one was made or removed.
-    async fn step(&self, change: &Change, links: &mut Option<Links>) -> Result<(), HostError> {
+    async fn step(&self, change: &Change, links: &mut Option<Links>, places: &mut Places) -> Result<(), HostError> {
         let netlink = &self.netlink;
         match change {
             Change::AddVxlan(link) => {
@@ -177,7 +178,7 @@ impl Host {
             Change::RemoveRemote(name, remote) => vxlan::remove_remote(netlink, name, remote).await,
             Change::AddAddress(address) => addresses::add(netlink, self.links(links).await?, address).await,
             Change::RemoveAddress(address) => addresses::remove(netlink, self.links(links).await?, address).await,
-            Change::ReplaceRoute(route) => routes::replace(netlink, self.links(links).await?, route).await,
+            Change::ReplaceRoute(route) => routes::replace(netlink, self.links(links).await?, places, route).await,
             Change::RemoveRoute(route) => routes::remove(netlink, self.links(links).await?, route).await,
             Change::AddRule(rule) => rules::add(netlink, rule).await,
             Change::RemoveRule(rule) => rules::remove(netlink, rule).await,

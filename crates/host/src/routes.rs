@@ -1,6 +1,8 @@
 //! Routes of ours in the kernel's tables (`RTM_*ROUTE`, rtnetlink(7)): how they are read, written and told from others'.
 
 use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -30,13 +32,25 @@ pub(crate) async fn observe(netlink: &Netlink, links: &Links) -> Result<Vec<Rout
 }
 
 /// Adds the route, or puts it in the place of ours with the same table, destination and metric, of which one stays.
-pub(crate) async fn replace(netlink: &Netlink, links: &Links, route: &Route) -> Result<(), HostError> {
+pub(crate) async fn replace(
+    netlink: &Netlink,
+    links: &Links,
+    places: &mut Places,
+    route: &Route,
+) -> Result<(), HostError> {
     let message = write(route, links)?;
     let request = || RouteNetlinkMessage::NewRoute(message.clone());
     let failed = |refusal| HostError::Kernel { what: format!("set the route {}", describe(route)), refusal };
     match netlink.ask(request(), NLM_F_CREATE | NLM_F_EXCL).await {
         Err(refusal) if refusal.is(libc::EEXIST) => {}
         other => return other.map_err(failed),
+    }
+    if let [one] = places.of(netlink, route).await?
+        && ours(one)
+    {
+        let same = read(one, links).as_slice() == std::slice::from_ref(route);
+        let put = async || netlink.ask(request(), NLM_F_CREATE | NLM_F_REPLACE).await.map_err(failed);
+        return if same { Ok(()) } else { put().await };
     }
     let mut present = same_place(netlink, route).await?;
     if let Some(foreign) = present.iter().find(|m| !ours(m)) {
@@ -111,6 +125,35 @@ async fn same_place(netlink: &Netlink, route: &Route) -> Result<Vec<RouteMessage
         (table(m), destination(m), metric(m)) == (route.table, Some(route.destination.trunc()), kernel_metric(route))
     });
     Ok(listed)
+}
+
+/// What routes there were in each place when the first of many was to be replaced: with ten thousand of them, the table
+/// must not be listed for each.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    listed: HashMap<(u32, bool), OfTable>,
+}
+
+/// By destination and metric.
+type OfTable = HashMap<(IpNet, u32), Vec<RouteMessage>>;
+
+impl Places {
+    async fn of(&mut self, netlink: &Netlink, route: &Route) -> Result<&[RouteMessage], HostError> {
+        let of_table = match self.listed.entry((route.table, is_ipv6(&route.destination))) {
+            Entry::Occupied(listed) => listed.into_mut(),
+            Entry::Vacant(new) => {
+                let mut listed = OfTable::new();
+                for message in list(netlink, is_ipv6(&route.destination), None, Some(route.table)).await? {
+                    if let Some(destination) = destination(&message) {
+                        listed.entry((destination, metric(&message))).or_default().push(message);
+                    }
+                }
+                new.insert(listed)
+            }
+        };
+        let place = (route.destination.trunc(), kernel_metric(route));
+        Ok(of_table.get(&place).map(Vec::as_slice).unwrap_or_default())
+    }
 }
 
 /// Lists with the kernel's own filter (strict checking), so that a full Internet table does not pass through here.

@@ -122,6 +122,10 @@ fn neighbors_table(neighbors: &[NeighborStatus], output: Output) -> String {
         if let Some(error) = neighbor.last_error.as_ref().filter(|_| !established) {
             text += &format!("\n{}: {error}\n", neighbor.address);
         }
+        let other = neighbor.last_end.as_ref().filter(|end| neighbor.last_error.as_ref() != Some(end));
+        if let Some(end) = other.filter(|_| !established) {
+            text += &format!("{}: the last session ended: {end}\n", neighbor.address);
+        }
         if let Some(flaw) = &neighbor.last_flaw {
             text +=
                 &format!("\n{}: {} updates with flaws, the last: {flaw}\n", neighbor.address, neighbor.flawed_updates);

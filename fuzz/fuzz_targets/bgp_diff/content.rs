@@ -246,6 +246,8 @@ fn read_again<P: Prefix>(burst: &Burst, view: &View, canonical: &[u8], hop: Next
             Family::Ipv4 => (update.nlri, found.next_hop),
             Family::Ipv6 => found.reach.map(|(mp, hop)| (mp.nlri, hop)).expect("MP_REACH_NLRI"),
         };
+        // The link-local half is not told on (RFC 2545, section 3).
+        let hop = if let NextHop::V6(address, _) = hop { NextHop::V6(address, None) } else { hop };
         assert_eq!(next_hop, Some(hop));
         all.extend(routes::<P>(nlri, written).expect("prefixes"));
         same_again(canonical, &reader.canonical, view, session);

@@ -70,6 +70,8 @@ impl View {
             (_, NextHop::Own) => own(),
             (config::NextHop::OwnAddress, _) if !reflected => own(),
             (config::NextHop::Standard | config::NextHop::Address(_), _) if self.external => own(),
+            // The link-local half is for those on the same link (RFC 2545, section 3), who may be others.
+            (_, NextHop::V6(address, _)) => Some(NextHop::V6(address, None)),
             (_, next_hop) => Some(next_hop),
         }
     }

@@ -473,6 +473,7 @@ impl Router {
             restart: None,
             flawed: 0,
             last_flaw: None,
+            last_end: None,
             last_failure: None,
             held_down: None,
         };

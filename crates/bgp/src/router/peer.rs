@@ -24,6 +24,8 @@ pub(super) struct Peer {
     /// Messages whose routes were taken as withdrawn (RFC 7606).
     pub(super) flawed: u64,
     pub(super) last_flaw: Option<(Instant, String)>,
+    /// Why the last established session ended.
+    pub(super) last_end: Option<String>,
     /// Why the session did not come up, as it was said.
     pub(super) last_failure: Option<String>,
     /// After too many prefixes: until when it stays away, or until a person looked.

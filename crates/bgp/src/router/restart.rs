@@ -68,7 +68,9 @@ impl Router {
         }
         let Some(peer) = self.peers[id as usize].as_mut() else { return };
         let Some(up) = peer.up.take() else { return };
-        self.actions.push(Action::Down { peer: peer.address, why: down.why.to_string() });
+        let why = down.why.to_string();
+        peer.last_end = Some(why.clone());
+        self.actions.push(Action::Down { peer: peer.address, why });
         let graceful = up.negotiated.graceful.as_ref().filter(|_| down.keeps_routes && peer.held_down.is_none());
         let kept: Vec<Family> = graceful.iter().flat_map(|g| &g.families).map(|(family, _)| *family).collect();
         let lost: Vec<Family> = Family::ALL.into_iter().filter(|family| !kept.contains(family)).collect();

@@ -54,8 +54,10 @@ pub struct NeighborStatus {
     pub flawed_updates: u64,
     /// The last such flaw.
     pub last_flaw: Option<String>,
-    /// Why the last session ended, or does not come up.
+    /// Why the session does not come up, or ended just now.
     pub last_error: Option<String>,
+    /// Why the last established session ended.
+    pub last_end: Option<String>,
     /// Whether its routes are kept while it restarts.
     pub restarting: bool,
     /// Bytes that wait to be sent.
@@ -245,6 +247,7 @@ impl Router {
             flawed_updates: peer.flawed,
             last_flaw: peer.last_flaw.as_ref().map(|(_, words)| words.clone()),
             last_error: held_down.or_else(|| peer.session.last_error().map(ToString::to_string)),
+            last_end: peer.last_end.clone(),
             restarting: peer.restart.is_some(),
             queued_bytes: connection.map_or(0, |c| c.queue.len()),
             catching_up: peer.families.iter().any(|f| f.feed.as_ref().is_some_and(|feed| feed.catch_up.is_some())),

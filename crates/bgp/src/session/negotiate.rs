@@ -49,6 +49,12 @@ pub(super) fn own_open(local: &Local, neighbor: &Neighbor) -> Open {
             let families = families.iter().map(|f| (f.afi(), UNICAST, forwarding, time)).collect();
             capabilities.push(Capability::LongLivedGracefulRestart(families));
         }
+    } else {
+        // Without families it keeps nothing and asks for nothing, but the neighbour's End-of-RIB: FRR sends it to nobody
+        // else, and before it answers no ROUTE-REFRESH.
+        let (restarting, notification, time) = (false, false, 0);
+        let families = Vec::new();
+        capabilities.push(Capability::GracefulRestart { restarting, notification, time, families });
     }
     Open { version: VERSION, asn, hold_time: hold_time(neighbor), router_id: local.router_id, capabilities }
 }
