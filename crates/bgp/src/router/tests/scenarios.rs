@@ -320,3 +320,28 @@ fn words_of_a_shutdown_reach_the_neighbour() {
     let down = stage.actions.iter().any(|a| matches!(a, Action::Down { why, .. } if why.contains("new cables")));
     assert!(down, "{:?}", stage.actions);
 }
+
+#[test]
+fn of_several_paths_all_are_taken_back_from_one_that_has_to_catch_up() {
+    use crate::wire::{RouteRefresh, Subtype};
+    let mut mates: Vec<Mate> = (1..=5).map(Mate::client).collect();
+    mates.push(Mate { add_path: true, ..Mate::client(6) });
+    let mut stage = Stage::up(mates, |_| {});
+    let net: IpNet = NET.parse().unwrap();
+    for who in 0..5 {
+        // The later the better: what is told has the greatest identifiers.
+        let route = Told { local_pref: Some(100 + who as u32), ..stage.mates[who].route(net) };
+        stage.say(who, &mate::update(net, &route));
+        stage.settle();
+    }
+    assert_eq!(stage.mates[5].view.keys().map(|(_, id)| *id).collect::<Vec<_>>(), [4, 5]);
+    let mut refresh = Vec::new();
+    RouteRefresh { afi: 1, safi: 1, subtype: Subtype::Normal }.encode(&mut refresh);
+    stage.say(5, &refresh);
+    for who in 1..5 {
+        stage.say(who, &mate::withdrawal(net));
+    }
+    stage.settle();
+    assert_eq!(stage.mates[5].view.keys().map(|(_, id)| *id).collect::<Vec<_>>(), [1]);
+    stage.check_counts();
+}
