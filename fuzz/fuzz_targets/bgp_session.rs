@@ -247,7 +247,8 @@ fn hello(who: usize, four_octet: bool) -> Open {
 
 /// The body of an UPDATE that may be taken.
 fn route(input: &mut Input<'_>, what: u8, who: usize, out: &mut Vec<u8>) {
-    let net = [&[0, 0, 0, input.u8() % 3][..if what & 0x20 == 0 { 0 } else { 4 }], &[24, 10, 9, input.u8() % 4]].concat();
+    let net =
+        [&[0, 0, 0, input.u8() % 3][..if what & 0x20 == 0 { 0 } else { 4 }], &[24, 10, 9, input.u8() % 4]].concat();
     if what & 0x10 != 0 {
         out.extend_from_slice(&[0, net.len() as u8]);
         out.extend_from_slice(&net);
