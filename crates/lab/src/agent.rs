@@ -36,7 +36,8 @@ pub fn of(plan: &Plan, node: NodePlan<'_>, state: &StateDir) -> Daemon {
     flag("cni-data-dir", path(dir.cni_data()));
     flag("wireguard-socket-dir", path(dir.wireguard()));
     flag("listen", LISTEN.to_owned());
-    if let Interconnect::Bgp(_) = plan.interconnect {
+    let told = plan.agent_args.iter().any(|arg| arg.starts_with("--peer-router-ips"));
+    if let (Interconnect::Bgp(_), false) = (&plan.interconnect, told) {
         // As kube-router's users write them: one AS for each address.
         let addresses: Vec<String> = plan.reflector_addresses().iter().map(|net| net.addr().to_string()).collect();
         let asns = vec![REFLECTOR_ASN.to_string(); addresses.len()];
@@ -108,5 +109,8 @@ mod tests {
         plan.interconnect = Interconnect::Bgp(crate::plan::Reflector::Frr);
         let flags = "--peer-router-ips=172.18.0.2,fd12::2 --peer-router-asns=64512,64512 --advertise-cluster-ip";
         assert!(words(&plan).ends_with(flags), "{}", words(&plan));
+        // Who says otherwise is not told twice.
+        plan.agent_args = vec!["--peer-router-ips=192.0.2.1".into()];
+        assert!(!words(&plan).contains("172.18.0.2,"), "{}", words(&plan));
     }
 }

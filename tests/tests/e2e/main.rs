@@ -1,8 +1,9 @@
-//! End to end, over the lab: what issue 2 promises, with the commands that people use.
+//! End to end, over the lab: what issues 2 and 3 promise, with the commands that people use.
 
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bgp;
 mod bgp_failures;
 mod cleanup;
 mod failover;
