@@ -15,7 +15,7 @@ use crate::watch::{self, Seen};
 
 /// An object that came, changed or went.
 pub(super) enum Change {
-    Node(Seen<core::Node>),
+    Node(Box<Seen<core::Node>>),
     Service(Seen<core::Service>),
     Slice(Seen<discovery::EndpointSlice>),
 }
@@ -23,16 +23,22 @@ pub(super) enum Change {
 /// Watches for as long as somebody listens.
 pub(super) fn follow(client: &Client) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(1024);
-    tokio::spawn(watch::follow(Api::all(client.clone()), sender.clone(), Change::Node));
+    tokio::spawn(watch::follow(Api::all(client.clone()), sender.clone(), |seen| Change::Node(Box::new(seen))));
     tokio::spawn(watch::follow(Api::all(client.clone()), sender.clone(), Change::Service));
     tokio::spawn(watch::follow(Api::all(client.clone()), sender, Change::Slice));
     receiver
 }
 
+struct KnownService {
+    service: Option<Service>,
+    refusals: Vec<Refusal>,
+    uid: Option<String>,
+}
+
 #[derive(Default)]
 pub(super) struct Catalogue {
     nodes: BTreeMap<String, (Node, Vec<Refusal>)>,
-    services: BTreeMap<ServiceKey, (Option<Service>, Vec<Refusal>, Option<String>)>,
+    services: BTreeMap<ServiceKey, KnownService>,
     slices: BTreeMap<String, Slice>,
     synced: [bool; 3],
 }
@@ -40,13 +46,7 @@ pub(super) struct Catalogue {
 impl Catalogue {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::Node(Seen::Put(object)) => self.put_node(&object),
-            Change::Node(Seen::Gone(object)) => drop(self.nodes.remove(&object.name_any())),
-            Change::Node(Seen::All(objects)) => {
-                self.nodes.clear();
-                objects.iter().for_each(|object| self.put_node(object));
-                self.synced[0] = true;
-            }
+            Change::Node(seen) => self.apply_node(*seen),
             Change::Service(Seen::Put(object)) => self.put_service(&object),
             Change::Service(Seen::Gone(object)) => drop(self.services.remove(&service_key(&object))),
             Change::Service(Seen::All(objects)) => {
@@ -62,7 +62,7 @@ impl Catalogue {
                 self.synced[2] = true;
             }
             // It was said, and what is known stays.
-            Change::Node(Seen::Trouble(_)) | Change::Service(Seen::Trouble(_)) | Change::Slice(Seen::Trouble(_)) => {}
+            Change::Service(Seen::Trouble(_)) | Change::Slice(Seen::Trouble(_)) => {}
         }
     }
 
@@ -76,7 +76,7 @@ impl Catalogue {
     }
 
     pub(super) fn services(&self) -> BTreeMap<ServiceKey, Service> {
-        let with = self.services.iter().filter_map(|(key, (service, ..))| Some((key.clone(), service.clone()?)));
+        let with = self.services.iter().filter_map(|(key, known)| Some((key.clone(), known.service.clone()?)));
         with.collect()
     }
 
@@ -91,18 +91,31 @@ impl Catalogue {
     /// What could not be read of this node and of Services.
     pub(super) fn refusals(&self, hostname: &str) -> impl Iterator<Item = Refusal> {
         let of_node = self.nodes.get(hostname).into_iter().flat_map(|(_, refusals)| refusals);
-        of_node.chain(self.services.values().flat_map(|(_, refusals, _)| refusals)).cloned()
+        of_node.chain(self.services.values().flat_map(|known| &known.refusals)).cloned()
     }
 
     pub(super) fn subjects(&self) -> Vec<Subject> {
         let nodes =
             self.nodes.keys().map(|name| Subject { object: format!("Node/{name}"), uid: None, generation: None });
-        let services = self.services.iter().map(|(key, (.., uid))| Subject {
+        let services = self.services.iter().map(|(key, known)| Subject {
             object: format!("Service/{}/{}", key.namespace, key.name),
-            uid: uid.clone(),
+            uid: known.uid.clone(),
             generation: None,
         });
         nodes.chain(services).collect()
+    }
+
+    fn apply_node(&mut self, seen: Seen<core::Node>) {
+        match seen {
+            Seen::Put(object) => self.put_node(&object),
+            Seen::Gone(object) => drop(self.nodes.remove(&object.name_any())),
+            Seen::All(objects) => {
+                self.nodes.clear();
+                objects.iter().for_each(|object| self.put_node(object));
+                self.synced[0] = true;
+            }
+            Seen::Trouble(_) => {}
+        }
     }
 
     fn put_node(&mut self, object: &core::Node) {
@@ -112,7 +125,8 @@ impl Catalogue {
 
     fn put_service(&mut self, object: &core::Service) {
         let (service, refusals) = service::from_kubernetes(object);
-        self.services.insert(service_key(object), (service, refusals, object.metadata.uid.clone()));
+        let known = KnownService { service, refusals, uid: object.metadata.uid.clone() };
+        self.services.insert(service_key(object), known);
     }
 
     fn put_slice(&mut self, object: &discovery::EndpointSlice) {

@@ -7,6 +7,8 @@
 pub mod dump;
 mod export;
 mod import;
+mod neighbors;
+mod originate;
 mod peer;
 mod restart;
 pub mod show;
@@ -20,16 +22,14 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::Family;
-use crate::config::{Config, Neighbor, Origin, Origination, Password, Range, Ttl};
+use crate::config::{Config, Neighbor, Origin, Password, Ttl};
 use crate::export::{Group, Queue};
 use crate::prefix::{Prefix, V4, V6};
-use crate::rib::path::State;
 use crate::rib::{LOCAL, Slot, Source, SourceId, Store, Table};
 use crate::session::{Action as SessionAction, ConnId, Direction, Local, Reason, Session};
-use crate::update::attributes::{NextHop, Reader, flag, kind, put};
+use crate::update::attributes::Reader;
 use crate::wire::{self, Kind, Notification};
-use peer::{Peer, PerFamily};
+use peer::Peer;
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -435,121 +435,6 @@ impl Router {
         self.peers.get(id as usize)?.as_ref()
     }
 
-    fn neighbor_of(&self, address: IpAddr) -> Option<&Neighbor> {
-        let dynamic = self.by_address.get(&address).and_then(|id| self.peer(*id)).is_some_and(|p| p.dynamic);
-        let own = self.config.neighbors.get(&address);
-        if dynamic && own.is_some() {
-            // What came by itself was now given by name: it begins anew as that.
-            return None;
-        }
-        own.or_else(|| self.range_of(address).filter(|_| dynamic).map(|range| &range.neighbor))
-    }
-
-    fn range_of(&self, address: IpAddr) -> Option<&Range> {
-        let having = self.config.ranges.iter().filter(|range| range.prefix.contains(&address));
-        having.max_by_key(|range| range.prefix.prefix_len())
-    }
-
-    fn add_peer(&mut self, now: Instant, address: IpAddr, neighbor: Neighbor, dynamic: bool) {
-        // Until all is told that the one before left, its number is its own.
-        let told = !self.v4.table.has_changed() && !self.v6.table.has_changed();
-        let unused = if told { self.unused_ids.pop() } else { None };
-        let id = unused.unwrap_or_else(|| SourceId::try_from(self.peers.len()).unwrap_or(SourceId::MAX));
-        let source = Source {
-            origin: if self.is_external(&neighbor) { Origin::External } else { Origin::Internal },
-            client: neighbor.route_reflector_client,
-            router_id: std::net::Ipv4Addr::UNSPECIFIED,
-            address,
-        };
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let peer = Peer {
-            id,
-            address,
-            session: Session::new(self.local(), &neighbor, address, self.seed, now),
-            neighbor,
-            dynamic,
-            up: None,
-            families: <[PerFamily; 2]>::default(),
-            restart: None,
-            flawed: 0,
-            last_flaw: None,
-            last_end: None,
-            last_failure: None,
-            held_down: None,
-        };
-        let at = id as usize;
-        if at == self.peers.len() {
-            self.peers.push(Some(peer));
-            self.sources.push(source);
-        } else {
-            self.peers[at] = Some(peer);
-            self.sources[at] = source;
-        }
-        self.by_address.insert(address, id);
-        self.drive(now, id, |session, out| session.start(now, out));
-    }
-
-    fn change_peer(&mut self, now: Instant, id: SourceId, neighbor: &Neighbor, whole: bool) {
-        let local = self.local();
-        let Some(peer) = self.peers[id as usize].as_mut() else { return };
-        let passive = peer.dynamic || neighbor.passive;
-        let before = std::mem::replace(&mut peer.neighbor, Neighbor { passive, ..neighbor.clone() });
-        let neighbor = peer.neighbor.clone();
-        if !whole && before == neighbor {
-            return;
-        }
-        self.drive(now, id, |session, out| session.reconfigure(now, local, &neighbor, out));
-        self.sources[id as usize].client = neighbor.route_reflector_client;
-        if self.peer(id).is_none_or(|p| p.up.is_none()) {
-            return;
-        }
-        if before.import != neighbor.import || before.require_policy != neighbor.require_policy {
-            self.ask_again(now, id);
-        }
-        let client_changed = before.route_reflector_client != neighbor.route_reflector_client;
-        if client_changed {
-            // Others are told more of its routes now, or less (RFC 4456, section 6).
-            self.v4.table.touch_source(id);
-            self.v6.table.touch_source(id);
-        }
-        self.regroup(id, client_changed);
-    }
-
-    fn remove_peer(&mut self, now: Instant, id: SourceId, why: Notification) {
-        if let Some(conn) = self.peer(id).and_then(|p| p.up.as_ref()).map(|up| up.conn) {
-            self.drive(now, id, |session, out| session.fail(now, conn, why, out));
-        }
-        self.drive(now, id, |session, out| session.stop(now, None, out));
-        self.forget(id, &Family::ALL);
-        if let Some(peer) = self.peers[id as usize].take() {
-            self.by_address.remove(&peer.address);
-        }
-        self.unused_ids.push(id);
-    }
-
-    /// A neighbour out of a range goes with its last connection, unless its routes are still kept.
-    fn drop_if_idle(&mut self, now: Instant, id: SourceId) {
-        let idle = self.peer(id).is_some_and(|p| p.dynamic && p.restart.is_none() && p.held_down.is_none())
-            && !self.connections.iter().flatten().any(|c| c.peer == id);
-        if idle {
-            self.remove_peer(now, id, Notification::cease(wire::notification::cease::DECONFIGURED));
-        }
-    }
-
-    fn tick_held_down(&mut self, now: Instant, id: SourceId) {
-        let Some(peer) = self.peers[id as usize].as_mut() else { return };
-        if peer.held_down.flatten().is_some_and(|until| until <= now) {
-            peer.held_down = None;
-            self.drive(now, id, |session, out| session.start(now, out));
-            self.drop_if_idle(now, id);
-        }
-    }
-
-    fn is_external(&self, neighbor: &Neighbor) -> bool {
-        let own = neighbor.local_asn.unwrap_or(self.config.asn);
-        neighbor.remote_asn.is_some_and(|asn| asn != own)
-    }
-
     fn local(&self) -> Local {
         Local::new(&self.config)
     }
@@ -634,29 +519,6 @@ impl Router {
         }
     }
 
-    /// Brings the own routes into the tables.
-    fn originate(&mut self, before: &BTreeMap<IpNet, Origination>) {
-        let routes = std::mem::take(&mut self.config.routes);
-        for net in before.keys().filter(|net| !routes.contains_key(net)) {
-            let (v4, v6) = (V4::of_net(*net), V6::of_net(*net));
-            v4.map(|prefix| self.v4.table.withdraw(prefix, LOCAL, 0, &mut self.store));
-            v6.map(|prefix| self.v6.table.withdraw(prefix, LOCAL, 0, &mut self.store));
-        }
-        for (net, route) in routes.iter().filter(|(net, route)| before.get(net) != Some(route)) {
-            let next_hop = match route.next_hop {
-                None => NextHop::Own,
-                Some(IpAddr::V4(address)) => NextHop::V4(address),
-                Some(IpAddr::V6(address)) => NextHop::V6(address, None),
-            };
-            let id = self.store.intern(&own_attributes(route), next_hop, route.tag);
-            let (state, store) = (State::default(), &mut self.store);
-            V4::of_net(*net).map(|prefix| self.v4.table.insert(prefix, LOCAL, 0, id, state, store));
-            V6::of_net(*net).map(|prefix| self.v6.table.insert(prefix, LOCAL, 0, id, state, store));
-            self.store.unused(id);
-        }
-        self.config.routes = routes;
-    }
-
     fn touch_all(&mut self) {
         for slot in 0..self.v4.table.slots() {
             self.v4.table.touch(Slot::try_from(slot).unwrap_or(Slot::MAX));
@@ -676,26 +538,6 @@ fn mark(ready: &mut Vec<ConnId>, conn: ConnId, connection: &mut Connection) {
 /// The start that a graceful restart is, is over soon: it makes no difference to sessions.
 fn not_restarting(graceful: &crate::config::GracefulRestart) -> crate::config::GracefulRestart {
     crate::config::GracefulRestart { restarting: false, returning: BTreeSet::new(), ..graceful.clone() }
-}
-
-fn own_attributes(route: &Origination) -> Vec<u8> {
-    let mut out = Vec::new();
-    put(&mut out, flag::TRANSITIVE, kind::ORIGIN, &[0]);
-    put(&mut out, flag::TRANSITIVE, kind::AS_PATH, &[]);
-    if let Some(med) = route.med {
-        put(&mut out, flag::OPTIONAL, kind::MULTI_EXIT_DISC, &med.to_be_bytes());
-    }
-    put(&mut out, flag::TRANSITIVE, kind::LOCAL_PREF, &route.local_pref.unwrap_or(100).to_be_bytes());
-    if !route.communities.is_empty() {
-        let list: Vec<u8> = route.communities.iter().flat_map(|c| c.0.to_be_bytes()).collect();
-        put(&mut out, flag::OPTIONAL | flag::TRANSITIVE, kind::COMMUNITIES, &list);
-    }
-    if !route.large_communities.is_empty() {
-        let numbers = route.large_communities.iter().flat_map(|c| [c.global, c.local.0, c.local.1]);
-        let list: Vec<u8> = numbers.flat_map(u32::to_be_bytes).collect();
-        put(&mut out, flag::OPTIONAL | flag::TRANSITIVE, kind::LARGE_COMMUNITIES, &list);
-    }
-    out
 }
 
 /// How long a restarting speaker waits for neighbours with whom there is no session: whoever is not back by then has no

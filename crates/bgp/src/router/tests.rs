@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 use mate::{Mate, Told};
 
 use super::*;
+use crate::Family;
 use crate::config::{AddPath, GracefulRestart};
+use crate::config::{Origination, Range};
+use crate::update::attributes::put;
 
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 const OWN6: &str = "fd00::fe";
