@@ -16,16 +16,16 @@ use crate::watch::{self, Seen};
 /// An object that came, changed or went.
 pub(super) enum Change {
     Node(Box<Seen<core::Node>>),
-    Service(Seen<core::Service>),
-    Slice(Seen<discovery::EndpointSlice>),
+    Service(Box<Seen<core::Service>>),
+    Slice(Box<Seen<discovery::EndpointSlice>>),
 }
 
 /// Watches for as long as somebody listens.
 pub(super) fn follow(client: &Client) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(1024);
     tokio::spawn(watch::follow(Api::all(client.clone()), sender.clone(), |seen| Change::Node(Box::new(seen))));
-    tokio::spawn(watch::follow(Api::all(client.clone()), sender.clone(), Change::Service));
-    tokio::spawn(watch::follow(Api::all(client.clone()), sender, Change::Slice));
+    tokio::spawn(watch::follow(Api::all(client.clone()), sender.clone(), |seen| Change::Service(Box::new(seen))));
+    tokio::spawn(watch::follow(Api::all(client.clone()), sender, |seen| Change::Slice(Box::new(seen))));
     receiver
 }
 
@@ -47,22 +47,8 @@ impl Catalogue {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::Node(seen) => self.apply_node(*seen),
-            Change::Service(Seen::Put(object)) => self.put_service(&object),
-            Change::Service(Seen::Gone(object)) => drop(self.services.remove(&service_key(&object))),
-            Change::Service(Seen::All(objects)) => {
-                self.services.clear();
-                objects.iter().for_each(|object| self.put_service(object));
-                self.synced[1] = true;
-            }
-            Change::Slice(Seen::Put(object)) => self.put_slice(&object),
-            Change::Slice(Seen::Gone(object)) => drop(self.slices.remove(&slice_key(&object))),
-            Change::Slice(Seen::All(objects)) => {
-                self.slices.clear();
-                objects.iter().for_each(|object| self.put_slice(object));
-                self.synced[2] = true;
-            }
-            // It was said, and what is known stays.
-            Change::Service(Seen::Trouble(_)) | Change::Slice(Seen::Trouble(_)) => {}
+            Change::Service(seen) => self.apply_service(*seen),
+            Change::Slice(seen) => self.apply_slice(*seen),
         }
     }
 
@@ -113,6 +99,33 @@ impl Catalogue {
                 self.nodes.clear();
                 objects.iter().for_each(|object| self.put_node(object));
                 self.synced[0] = true;
+            }
+            // It was said, and what is known stays.
+            Seen::Trouble(_) => {}
+        }
+    }
+
+    fn apply_service(&mut self, seen: Seen<core::Service>) {
+        match seen {
+            Seen::Put(object) => self.put_service(&object),
+            Seen::Gone(object) => drop(self.services.remove(&service_key(&object))),
+            Seen::All(objects) => {
+                self.services.clear();
+                objects.iter().for_each(|object| self.put_service(object));
+                self.synced[1] = true;
+            }
+            Seen::Trouble(_) => {}
+        }
+    }
+
+    fn apply_slice(&mut self, seen: Seen<discovery::EndpointSlice>) {
+        match seen {
+            Seen::Put(object) => self.put_slice(&object),
+            Seen::Gone(object) => drop(self.slices.remove(&slice_key(&object))),
+            Seen::All(objects) => {
+                self.slices.clear();
+                objects.iter().for_each(|object| self.put_slice(object));
+                self.synced[2] = true;
             }
             Seen::Trouble(_) => {}
         }
