@@ -1,4 +1,4 @@
-//! Node annotations of Tombolo's own, where Kilo's have no room. Kilo ignores them.
+//! Annotations of Tombolo's own, on Nodes where Kilo's have no room, and on the objects that it mirrors.
 
 /// All internal addresses of a node, as CIDRs separated by commas: `10.0.0.1/24,fd00::1/64`.
 ///
@@ -14,3 +14,28 @@ pub const WIREGUARD_IPS: &str = "tombolo.io/wireguard-ips";
 ///
 /// A node that all others of its location list here does not lead it.
 pub const UNREACHABLE: &str = "tombolo.io/unreachable";
+
+/// The field manager of all that we write, and the value of the labels [`MANAGED_BY_LABEL`] and
+/// [`SLICE_MANAGED_BY_LABEL`] on it.
+pub const MANAGER: &str = "tombolo";
+
+/// The label that says who keeps an object.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// The label that says who keeps an EndpointSlice.
+pub const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// On a mirrored Service, its EndpointSlices and its Endpoints: the name of the source that it is from.
+pub const MIRRORED_FROM: &str = "tombolo.io/mirrored-from";
+
+/// On a mirrored Service: since when its source can't be reached, in Unix seconds.
+pub const STALE_SINCE: &str = "tombolo.io/stale-since";
+
+/// On a mirrored Service that its source has no more: since when it is held back, in Unix seconds.
+pub const HELD_SINCE: &str = "tombolo.io/held-since";
+
+/// On a Namespace that was made for mirrors, and goes with the last of them.
+pub const MADE_FOR_MIRRORS: &str = "tombolo.io/made-for-mirrors";
+
+/// Set by a person on a Service: `pods` or `cluster-ip`, what its mirrors in other clusters have as endpoints.
+pub const MIRROR_ENDPOINTS: &str = "tombolo.io/mirror-endpoints";
