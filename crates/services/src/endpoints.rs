@@ -81,10 +81,24 @@ pub(crate) fn refusal(key: &ServiceKey, source: &str, field: &str, reason: Strin
     Refused { object: format!("Service {key} of {source}"), field: field.to_owned(), reason }
 }
 
+/// Why a slice is kept here. One Service can be mirrored and imported from the same cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Mirror,
+    Import,
+}
+
 /// `SERVICE-SOURCE-HASH`, the name of a slice here: the same again and again, and no other's.
-pub(crate) fn slice_name(key: &ServiceKey, source: &str, slice: &str) -> String {
-    let (service, label) = (&key.name, source.get(..63).unwrap_or(source));
-    format!("{service}-{}-{}", label.trim_end_matches('-'), short_hash(&[&key.namespace, &key.name, source, slice]))
+pub(crate) fn slice_name(purpose: Purpose, key: &ServiceKey, source: &str, slice: &str) -> String {
+    let purpose = match purpose {
+        Purpose::Mirror => "mirror",
+        Purpose::Import => "import",
+    };
+    // A name that a person gave to a source may have what no object's name can have; the hash is of it as it is.
+    let label: String = source.chars().filter(|c| c.is_ascii_alphanumeric()).take(32).collect();
+    let hash = short_hash(&[purpose, &key.namespace, &key.name, source, slice]);
+    let label = if label.is_empty() { label } else { format!("{}-", label.to_ascii_lowercase()) };
+    format!("{}-{label}{hash}", key.name)
 }
 
 /// Ten hexadecimal digits of texts.
@@ -145,4 +159,25 @@ fn cluster_ips(service: &Service, slices: &BTreeMap<String, Slice>) -> BTreeMap<
         (address.to_string(), Slice { family, ports: ports.clone(), endpoints: vec![endpoint] })
     };
     service.cluster_ips.iter().map(of_family).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_slice_is_one_that_an_object_can_have_and_no_other_s() {
+        let key = ServiceKey::new("shop", "web");
+        let name = slice_name(Purpose::Mirror, &key, "East_1 ä", "web-x");
+        assert!(name.starts_with("web-east1-") && name.len() == "web-east1-".len() + 10, "{name}");
+        assert!(slice_name(Purpose::Mirror, &key, "ä", "web-x").starts_with("web-"));
+        let others = [
+            slice_name(Purpose::Import, &key, "East_1 ä", "web-x"),
+            slice_name(Purpose::Mirror, &key, "East1", "web-x"),
+            slice_name(Purpose::Mirror, &key, "East_1 ä", "web-y"),
+            slice_name(Purpose::Mirror, &ServiceKey::new("other", "web"), "East_1 ä", "web-x"),
+        ];
+        assert!(!others.contains(&name));
+        assert_eq!(slice_name(Purpose::Mirror, &key, "East_1 ä", "web-x"), name);
+    }
 }

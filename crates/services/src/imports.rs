@@ -28,7 +28,7 @@ use tombolo_proxy::{Family, Refused, ServiceKey};
 
 use crate::changes::Objects;
 use crate::clusters::ClusterId;
-use crate::endpoints::{self, EndpointMode, Here};
+use crate::endpoints::{self, EndpointMode, Here, Purpose};
 use crate::mirrors::owned;
 use crate::model::{Condition, Export, Import, Kind, OwnSlice, Service, Slice, Status, Timestamp};
 
@@ -123,7 +123,8 @@ pub fn merge(key: &ServiceKey, exporters: &[Exporter<'_>], place: &Place<'_>) ->
     let has_no_family = import.families.is_empty();
     import.ips = import_ips(&import, place.ips);
     import.conditions = vec![readiness(&import, has_no_family)];
-    let derives = place.derives && !import.headless && !has_no_family;
+    // An API server takes no Service with an address and without ports.
+    let derives = place.derives && !import.headless && !has_no_family && !import.ports.is_empty();
     let derived = derives.then(|| derived_name(key));
     import.annotations.remove(mcs::DERIVED_SERVICE);
     import.annotations.extend(derived.as_deref().map(|name| owned((mcs::DERIVED_SERVICE, name))));
@@ -231,7 +232,7 @@ fn slices_of(
                 return None;
             }
             hint(&mut slice, import);
-            let name = endpoints::slice_name(key, cluster, &name);
+            let name = endpoints::slice_name(Purpose::Import, key, cluster, &name);
             Some((name, OwnSlice { labels: labels.clone(), annotations: annotations.clone(), slice }))
         })
         .collect()

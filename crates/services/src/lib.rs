@@ -11,6 +11,8 @@
 //! one service at a time, so that a change of one costs no look at the others. [`staleness`] says what a source that
 //! cannot be reached, or that has suddenly lost nearly all, still counts for. [`changes`] finds what is to be written.
 //!
+//! [`source::Source`] holds what is known of one cluster, and says for each service what that amounts to.
+//!
 //! What cannot be used is refused for itself ([`Refused`]) and everything else goes on.
 
 #![forbid(unsafe_code)]
@@ -24,6 +26,7 @@ pub mod ips;
 pub mod mirrors;
 mod model;
 pub mod selector;
+pub mod source;
 pub mod staleness;
 
 pub use changes::{Change, Object, Objects, changes};
@@ -32,4 +35,5 @@ pub use model::{
     Condition, Endpoint, Export, Import, Kind, LegacyEndpoints, OwnSlice, Service, ServicePort, Slice, SlicePort,
     Status, Subset, Timestamp,
 };
+pub use source::{Source, Word};
 pub use tombolo_proxy::{Family, Protocol, Refused, ServiceKey, TrafficPolicy};

@@ -16,7 +16,7 @@ use tombolo_proxy::convert::SERVICE_NAME_LABEL;
 use tombolo_proxy::{Refused, ServiceKey, TrafficPolicy};
 
 use crate::changes::Objects;
-use crate::endpoints::{self, EndpointMode, Here};
+use crate::endpoints::{self, EndpointMode, Here, Purpose};
 use crate::model::{Kind, LegacyEndpoints, OwnSlice, Service, Slice, Subset, Timestamp};
 use crate::selector::Selector;
 use crate::staleness::Standing;
@@ -227,6 +227,11 @@ fn make(
         refused.push(endpoints::refusal(key, offer.source, "spec.ipFamilies", reason.to_owned()));
         return None;
     }
+    if service.kind == Kind::ClusterIp && service.ports.is_empty() {
+        let reason = "it has no port that can be used; give it one";
+        refused.push(endpoints::refusal(key, offer.source, "spec.ports", reason.to_owned()));
+        return None;
+    }
     let taken = endpoints::remote(key, offer.source, service, slices, offer.mode, here, refused);
     mirror.endpoints = legacy.then(|| LegacyEndpoints {
         labels: [(MANAGED_BY_LABEL, MANAGER), (SKIP_MIRROR_LABEL, "true")].map(owned).into(),
@@ -235,7 +240,9 @@ fn make(
     });
     mirror.slices = taken
         .into_iter()
-        .map(|(name, slice)| (endpoints::slice_name(key, offer.source, &name), own_slice(key, offer.source, slice)))
+        .map(|(name, slice)| {
+            (endpoints::slice_name(Purpose::Mirror, key, offer.source, &name), own_slice(key, offer.source, slice))
+        })
         .collect();
     Some(mirror)
 }

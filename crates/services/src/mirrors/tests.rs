@@ -147,6 +147,11 @@ fn what_does_not_fit_here_is_left_out_and_said() {
     let v6 = Here { families: vec![Family::V6], cidrs: Vec::new() };
     let outcome = mirror(&key(), &offers, Existing::None, &v6, false);
     assert_eq!((outcome.mirror, outcome.refused.len()), (None, 1));
+
+    let without_ports = Service { ports: Vec::new(), ..service.clone() };
+    let offers = [offer("east", Standing::Live, Some((&without_ports, &overlapping)))];
+    let outcome = mirror(&key(), &offers, Existing::None, &here(), false);
+    assert_eq!((outcome.mirror, outcome.refused[0].field.as_str()), (None, "spec.ports"));
 }
 
 #[test]
