@@ -76,6 +76,16 @@ pub(crate) fn remote(
     taken
 }
 
+/// The families of a Service; where it does not say, as an API server's always does, those of its endpoints.
+pub(crate) fn families(service: &Service, slices: &BTreeMap<String, Slice>) -> Vec<Family> {
+    if !service.families.is_empty() {
+        return service.families.clone();
+    }
+    let has = |family: &Family| slices.values().any(|slice| slice.family == *family && !slice.endpoints.is_empty());
+    let found: Vec<Family> = Family::ALL.into_iter().filter(has).collect();
+    if found.is_empty() { vec![Family::V4] } else { found }
+}
+
 /// A refusal of a part of a remote Service.
 pub(crate) fn refusal(key: &ServiceKey, source: &str, field: &str, reason: String) -> Refused {
     Refused { object: format!("Service {key} of {source}"), field: field.to_owned(), reason }

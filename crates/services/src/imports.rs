@@ -161,7 +161,7 @@ fn fresh(valid: &[(&Exporter<'_>, &Service)]) -> Option<Import> {
     Some(Import {
         headless: service.kind == Kind::Headless,
         ports: ports::union(valid.iter().map(|(_, service)| *service)),
-        families: service.families.clone(),
+        families: endpoints::families(service, oldest.slices),
         session_affinity: service.session_affinity,
         internal_traffic_policy: service.internal_traffic_policy,
         traffic_distribution: service.traffic_distribution.clone(),

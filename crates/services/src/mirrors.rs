@@ -221,6 +221,7 @@ fn make(
     if let Kind::ExternalName(_) = service.kind {
         return Some(mirror);
     }
+    mirror.service.families = endpoints::families(service, slices);
     mirror.service.families.retain(|family| here.families.contains(family));
     if mirror.service.families.is_empty() {
         let reason = "this cluster has none of its address families; make one of the clusters dual-stack";

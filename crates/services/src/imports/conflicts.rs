@@ -129,7 +129,8 @@ fn disagrees(
     (exporter, service): (&Exporter<'_>, &Service),
 ) -> bool {
     if property.reason == reason::IP_FAMILY_CONFLICT {
-        return !first.families.iter().all(|family| service.families.contains(family));
+        let lacks = |family| !service.families.contains(family);
+        return !service.families.is_empty() && first.families.iter().any(lacks);
     }
     (property.say)(oldest, first) != (property.say)(exporter, service)
 }

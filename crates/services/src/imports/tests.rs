@@ -302,6 +302,16 @@ fn addresses_of(slices: &BTreeMap<String, OwnSlice>) -> Vec<String> {
 }
 
 #[test]
+fn families_that_are_not_said_are_no_conflict() {
+    let (mut a, mut b) =
+        (cluster("a", 1, "10.1.0.1", &[port("http", 80)]), cluster("b", 2, "10.2.0.1", &[port("http", 80)]));
+    b.service.as_mut().unwrap().families.clear();
+    assert_eq!(conflict_reasons(&merged(&[a.clone(), b.clone()]))[0].2, "NoConflicts");
+    a.service.as_mut().unwrap().families.clear();
+    assert_eq!(merged(&[a, b]).import.unwrap().families, [Family::V4]);
+}
+
+#[test]
 fn a_stale_cluster_is_marked() {
     let mut a = cluster("a", 1, "10.1.0.1", &[port("http", 80)]);
     a.stale_since = Some(Timestamp(77));

@@ -155,6 +155,15 @@ fn what_does_not_fit_here_is_left_out_and_said() {
 }
 
 #[test]
+fn families_that_are_not_said_are_those_of_the_endpoints() {
+    let silent = Service { families: Vec::new(), ..service() };
+    let mut pods = slices(&["fd01::1"]);
+    pods.get_mut("web-1").unwrap().family = Family::V6;
+    assert_eq!(first(&silent, &pods).service.families, [Family::V6]);
+    assert_eq!(first(&silent, &BTreeMap::new()).service.families, [Family::V4]);
+}
+
+#[test]
 fn a_name_that_is_taken_is_a_conflict_and_nothing_is_touched() {
     let (service, slices) = (service(), slices(&["10.1.0.1"]));
     let offers = ["east", "west"].map(|source| offer(source, Standing::Live, Some((&service, &slices))));
