@@ -3,7 +3,9 @@
 // The derive of the schema repeats each struct, with its `pub`, inside a function.
 #![allow(unreachable_pub)]
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
 use kube::{CustomResource, CustomResourceExt as _, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -46,11 +48,20 @@ pub struct ClusterPropertySpec {
 pub struct ClusterPropertyStatus {}
 
 /// The CustomResourceDefinition `clusterproperties.about.k8s.io`.
+///
+/// v1beta1 has the same fields and is stored, as in the definition of SIG Multicluster.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = ClusterProperty::crd();
+    let later: Vec<_> = crd.spec.versions.iter().cloned().map(|v| with_name(v, "v1beta1")).collect();
+    crd.spec.versions.iter_mut().for_each(|version| version.storage = false);
+    crd.spec.versions.extend(later);
     let (name, value) = API_APPROVED;
     crd.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value.to_owned());
     crd
+}
+
+fn with_name(version: CustomResourceDefinitionVersion, name: &str) -> CustomResourceDefinitionVersion {
+    CustomResourceDefinitionVersion { name: name.to_owned(), ..version }
 }
 
 #[cfg(test)]
@@ -70,6 +81,8 @@ mod tests {
         let crd = crd();
         assert_eq!(crd.metadata.name.as_deref(), Some("clusterproperties.about.k8s.io"));
         assert_eq!(crd.spec.scope, "Cluster");
+        let versions: Vec<_> = crd.spec.versions.iter().map(|v| (v.name.as_str(), v.served, v.storage)).collect();
+        assert_eq!(versions, [("v1alpha1", true, false), ("v1beta1", true, true)]);
         assert!(crd.metadata.annotations.unwrap().contains_key("api-approved.kubernetes.io"));
     }
 
