@@ -51,10 +51,16 @@ impl Choice {
     pub fn takes(&self, key: &ServiceKey, service: &Service) -> bool {
         let is_derived = key.name.starts_with("derived-") && service.labels.contains_key(mcs::LABEL_SERVICE_NAME);
         let is_mirror = service.annotations.contains_key(MIRRORED_FROM) || service.annotations.contains_key(REFLECTED);
+        self.chooses(key, &service.labels) && !is_mirror && !is_derived
+    }
+
+    /// Whether the name and the labels are among those that are asked for; also of a mirror that stands here already,
+    /// so that after a change of the settings what is no longer asked for does not count as lost
+    /// ([`Tracker::recover`](crate::staleness::Tracker::recover)).
+    pub fn chooses(&self, key: &ServiceKey, labels: &BTreeMap<String, String>) -> bool {
         let is_in = self.namespaces.is_empty() || self.namespaces.contains(&key.namespace);
         let is_system = key.namespace == "kube-system" || *key == ServiceKey::new("default", "kubernetes");
-        let is_chosen = if self.selector.is_empty() { !is_system } else { self.selector.matches(&service.labels) };
-        is_in && is_chosen && !is_mirror && !is_derived
+        is_in && if self.selector.is_empty() { !is_system } else { self.selector.matches(labels) }
     }
 }
 

@@ -87,7 +87,8 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Begins after a restart: with how many mirrors of the source there are, and the earliest of their marks
+    /// Begins after a restart: with how many mirrors of the source there are that are still
+    /// [asked for](crate::mirrors::Choice::chooses), and the earliest of their marks
     /// ([`tombolo_api::tombolo::STALE_SINCE`], [`tombolo_api::tombolo::HELD_SINCE`]).
     pub fn recover(mirrors: usize, stale_since: Option<Timestamp>, held_since: Option<Timestamp>) -> Self {
         Self { lost_since: stale_since, held_since, full: mirrors, fell_at: held_since }

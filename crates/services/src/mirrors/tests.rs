@@ -70,6 +70,7 @@ fn a_mirror_is_not_mirrored_further() {
         let mut service = service();
         service.annotations.extend([owned((annotation, "true"))]);
         assert!(!Choice::default().takes(&key(), &service), "{annotation}");
+        assert!(Choice::default().chooses(&key(), &service.labels));
     }
     let derived = Service { labels: [owned((mcs::LABEL_SERVICE_NAME, "web"))].into(), ..service() };
     assert!(!Choice::default().takes(&ServiceKey::new("shop", "derived-0123456789"), &derived));
