@@ -474,12 +474,19 @@ fn hop_length(value: &[u8]) -> Option<u8> {
 }
 
 fn bad_hop(item: &Item<'_>) -> bool {
-    let hop: IpAddr = match (item.kind, family(item.value)) {
-        (kind::NEXT_HOP, _) => <[u8; 4]>::try_from(item.value).unwrap().into(),
-        (kind::MP_REACH_NLRI, Some(Family::Ipv4)) => <[u8; 4]>::try_from(&item.value[4..8]).unwrap().into(),
-        (kind::MP_REACH_NLRI, Some(Family::Ipv6)) => <[u8; 16]>::try_from(&item.value[4..20]).unwrap().into(),
-        _ => return false,
+    let first = |range| item.value.get(range);
+    let hop: Option<IpAddr> = match (item.kind, family(item.value)) {
+        (kind::NEXT_HOP, _) => <[u8; 4]>::try_from(item.value).ok().map(IpAddr::from),
+        (kind::MP_REACH_NLRI, Some(Family::Ipv4)) => {
+            first(4..8).and_then(|hop| <[u8; 4]>::try_from(hop).ok()).map(IpAddr::from)
+        }
+        (kind::MP_REACH_NLRI, Some(Family::Ipv6)) => {
+            first(4..20).and_then(|hop| <[u8; 16]>::try_from(hop).ok()).map(IpAddr::from)
+        }
+        _ => None,
     };
+    // One of another length is none, and refused for that.
+    let Some(hop) = hop else { return false };
     let broadcast = hop == IpAddr::V4(Ipv4Addr::BROADCAST);
     hop.is_unspecified() || hop.is_multicast() || hop.is_loopback() || broadcast
 }
