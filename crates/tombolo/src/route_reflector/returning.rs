@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often the file is written.
+/// How often the file is written though nothing has changed.
 const EVERY: Duration = Duration::from_secs(2);
 
 pub(super) struct Returning {
@@ -47,20 +47,24 @@ impl Returning {
         let mut present = BTreeSet::new();
         loop {
             tokio::select! {
-                Some((client, comes)) = said.recv() => {
-                    if comes {
-                        present.insert(client);
-                    } else {
-                        present.remove(&client);
+                Some(first) = said.recv() => {
+                    let mut next = Some(first);
+                    while let Some((client, comes)) = next {
+                        if comes {
+                            present.insert(client);
+                        } else {
+                            present.remove(&client);
+                        }
+                        next = said.try_recv().ok();
                     }
                 }
-                _ = ticks.tick() => {
-                    if let Err(error) = self.write(&present)
-                        && !std::mem::replace(&mut silent, true)
-                    {
-                        tracing::warn!(file = %self.file.display(), %error, "a restart of the reflector will not know its clients");
-                    }
-                }
+                // As long as it lives, so that the file's time tells when it ended.
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.write(&present)
+                && !std::mem::replace(&mut silent, true)
+            {
+                tracing::warn!(file = %self.file.display(), %error, "a restart of the reflector will not know its clients");
             }
         }
     }
