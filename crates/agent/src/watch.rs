@@ -91,7 +91,7 @@ fn say(kind: &str, error: &watcher::Error) -> String {
     let missing = matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
     let denied = matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403);
     let next = if missing {
-        "install the resource: kubectl apply -f deploy/crds"
+        "install the resource: kubectl apply -f deploy/crds/peers.kilo.squat.ai.yaml"
     } else if denied {
         "let the agent's service account list and watch it: see deploy/"
     } else {
