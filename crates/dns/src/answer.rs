@@ -1,9 +1,11 @@
 //! From the bytes of a query to the bytes of its response.
 
-use crate::TTL;
-use crate::message::{CLASS_IN, Malformed, Query, Rcode, RecordType, Writer, bare_error};
+use std::net::IpAddr;
+
+use crate::message::{CLASS_IN, Malformed, Query, Rcode, RecordType, SoaOwner, Writer, bare_error};
 use crate::name::Name;
-use crate::zone::{Data, Found, Zone, Zones};
+use crate::record::{Data, RecordSet};
+use crate::zone::{Found, Zone, Zones};
 
 /// How many aliases are followed.
 const MAX_ALIASES: usize = 8;
@@ -92,27 +94,24 @@ fn from_zone(query: &Query<'_>, zone: &Zone, zones: &Zones, writer: &mut Writer<
         return Reply::Send;
     }
     writer.authoritative();
-    let suffix = zone.suffix(query.name()).unwrap_or_default();
     match zone.find(query.name()) {
-        Found::Records(records) => from_records(query, records, zone, zones, writer),
+        Found::Records(sets) => from_records(query, sets, zone, zones, writer),
         Found::Pod(address) => {
-            let data = Data::address(address);
-            if is_wanted(&data, query.record_type) {
-                writer.answer(None, &data, TTL);
-            } else {
-                writer.soa(suffix, zone.soa(), TTL, false);
+            if !write_address(None, address, query, writer) {
+                no_data(query, zone, writer);
             }
             Reply::Send
         }
         Found::Apex => {
             let is_answer = [RecordType::SOA, RecordType::ANY].contains(&query.record_type);
-            writer.soa(suffix, zone.soa(), TTL, is_answer);
+            let suffix = zone.suffix(query.name()).unwrap_or_default();
+            writer.soa(SoaOwner::Question(suffix), zone.soa(), is_answer);
             Reply::Send
         }
         Found::Nothing => {
             writer.rcode(Rcode::NxDomain);
-            writer.soa(suffix, zone.soa(), TTL, false);
-            if zone.falls_through() {
+            no_data(query, zone, writer);
+            if zone.falls_through() && !zones.is_own(query.name()) {
                 return Reply::Forward;
             }
             Reply::Send
@@ -120,88 +119,90 @@ fn from_zone(query: &Query<'_>, zone: &Zone, zones: &Zones, writer: &mut Writer<
     }
 }
 
-fn from_records(query: &Query<'_>, records: &[Data], zone: &Zone, zones: &Zones, writer: &mut Writer<'_>) -> Reply {
-    if let Some(target) = alias(records, query.record_type) {
-        writer.answer(None, &Data::Cname(target.clone()), TTL);
-        return follow(query, target, zones, writer);
+fn from_records(query: &Query<'_>, sets: &[RecordSet], zone: &Zone, zones: &Zones, writer: &mut Writer<'_>) -> Reply {
+    if let Some(alias) = alias(sets, query.record_type) {
+        writer.answers(None, alias, 0);
+        return follow(query, alias, zones, writer);
     }
-    if !write_wanted(None, records, query, writer) {
-        let suffix = zone.suffix(query.name()).unwrap_or_default();
-        writer.soa(suffix, zone.soa(), TTL, false);
+    if !write_wanted(None, sets, query, writer) {
+        no_data(query, zone, writer);
     }
     Reply::Send
 }
 
+/// Says of which zone's SOA record the negative answer is (RFC 2308 section 3).
+fn no_data(query: &Query<'_>, zone: &Zone, writer: &mut Writer<'_>) {
+    let suffix = zone.suffix(query.name()).unwrap_or_default();
+    writer.soa(SoaOwner::Question(suffix), zone.soa(), false);
+}
+
 /// Goes on with the names that aliases stand for, as long as they are ours.
-fn follow(query: &Query<'_>, target: &Name, zones: &Zones, writer: &mut Writer<'_>) -> Reply {
-    let mut target = target;
+fn follow(query: &Query<'_>, alias_set: &RecordSet, zones: &Zones, writer: &mut Writer<'_>) -> Reply {
+    let mut target = alias_set.target().unwrap_or_default();
     for _ in 0..MAX_ALIASES {
-        let Some(zone) = zones.of(target.as_bytes()) else {
-            return Reply::Follow(target.clone());
+        let Some(zone) = zones.of(target) else {
+            return Reply::Follow(Name::from_wire(target));
         };
-        let owner = target.as_bytes();
-        match zone.find(owner) {
-            Found::Records(records) => match alias(records, query.record_type) {
+        if !zone.is_loaded() {
+            writer.rcode(Rcode::ServFail);
+            return Reply::Send;
+        }
+        let is_answered = match zone.find(target) {
+            Found::Records(sets) => match alias(sets, query.record_type) {
                 Some(next) => {
-                    writer.answer(Some(owner), &Data::Cname(next.clone()), TTL);
-                    target = next;
+                    writer.answers(Some(target), next, 0);
+                    target = next.target().unwrap_or_default();
+                    continue;
                 }
-                None => {
-                    write_wanted(Some(owner), records, query, writer);
-                    return Reply::Send;
-                }
+                None => write_wanted(Some(target), sets, query, writer),
             },
-            Found::Pod(address) => {
-                let data = Data::address(address);
-                if is_wanted(&data, query.record_type) {
-                    writer.answer(Some(owner), &data, TTL);
-                }
-                return Reply::Send;
-            }
-            Found::Apex => return Reply::Send,
+            Found::Pod(address) => write_address(Some(target), address, query, writer),
+            Found::Apex => false,
             Found::Nothing => {
+                if zone.falls_through() && !zones.is_own(target) {
+                    return Reply::Follow(Name::from_wire(target));
+                }
                 // RFC 6604: the code is that of the last name.
                 writer.rcode(Rcode::NxDomain);
-                return Reply::Send;
+                false
             }
+        };
+        if !is_answered {
+            writer.soa(SoaOwner::Name(zone.origin()), zone.soa(), false);
         }
+        return Reply::Send;
     }
     writer.rcode(Rcode::ServFail);
     Reply::Send
 }
 
-fn alias(records: &[Data], wanted: RecordType) -> Option<&Name> {
+fn alias(sets: &[RecordSet], wanted: RecordType) -> Option<&RecordSet> {
     if [RecordType::CNAME, RecordType::ANY].contains(&wanted) {
         return None;
     }
-    records.iter().find_map(|data| match data {
-        Data::Cname(target) => Some(target),
-        _ => None,
-    })
+    sets.iter().find(|set| set.record_type() == RecordType::CNAME)
 }
 
 /// Writes the records of the wanted type, beginning with another one each time, since most clients
 /// take the first. Whether there were any.
-fn write_wanted(owner: Option<&[u8]>, records: &[Data], query: &Query<'_>, writer: &mut Writer<'_>) -> bool {
-    // One type is enough for who asks for all of them (RFC 8482).
-    let wanted = match (query.record_type, records.first()) {
-        (RecordType::ANY, Some(first)) => first.record_type(),
-        (wanted, _) => wanted,
+fn write_wanted(owner: Option<&[u8]>, sets: &[RecordSet], query: &Query<'_>, writer: &mut Writer<'_>) -> bool {
+    let wanted = match query.record_type {
+        // One type is enough for who asks for all of them (RFC 8482 section 4.1).
+        RecordType::ANY => sets.first(),
+        wanted => sets.iter().find(|set| set.record_type() == wanted),
     };
-    let of_type = || records.iter().filter(|data| data.record_type() == wanted);
-    let count = of_type().count();
-    if count == 0 {
+    let Some(set) = wanted else {
         return false;
-    }
-    let first = usize::from(query.id) % count;
-    for data in of_type().cycle().skip(first).take(count) {
-        if !writer.answer(owner, data, TTL) {
-            break;
-        }
-    }
+    };
+    let first = if set.count() > 1 { query.id % set.count() } else { 0 };
+    writer.answers(owner, set, first);
     true
 }
 
-fn is_wanted(data: &Data, wanted: RecordType) -> bool {
-    [RecordType::ANY, data.record_type()].contains(&wanted)
+/// Writes the record of an address, if it is of the wanted type. Whether it was.
+fn write_address(owner: Option<&[u8]>, address: IpAddr, query: &Query<'_>, writer: &mut Writer<'_>) -> bool {
+    let Some(set) = RecordSet::new(&Data::address(address)) else {
+        return false;
+    };
+    write_wanted(owner, std::slice::from_ref(&set), query, writer)
 }

@@ -1,5 +1,10 @@
 //! What the names depend on, and the records that follow from it: the Kubernetes DNS
-//! specification 1.1 (<https://github.com/kubernetes/dns/blob/master/docs/specification.md>).
+//! specification 1.1 (<https://github.com/kubernetes/dns/blob/master/docs/specification.md>), and
+//! its multi-cluster extension 1.0 (KEP-1645, `specification.md`).
+
+mod objects;
+mod pods;
+mod pointers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -8,13 +13,15 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tombolo_api::mcs::v1alpha1::ServiceImport;
 
+use self::objects::{Import, Port, Service, Slice, beside, read_import, read_pod, read_service, read_slice};
+use self::pods::Pods;
+use self::pointers::{Claim, Pointers, Rank};
 use crate::name::{Name, NameError};
-use crate::zone::{Data, Record};
+use crate::record::{Data, Record};
 
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
-
-/// Names a Service or an EndpointSlice.
+/// Names a Service, a ServiceImport, an EndpointSlice or a Pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// The namespace.
@@ -34,44 +41,35 @@ pub struct Diff {
     pub refused: Vec<String>,
 }
 
-/// The Services and EndpointSlices of a cluster, as far as names depend on them.
+/// The Services, ServiceImports, EndpointSlices and Pods of a cluster, as far as names depend on
+/// them.
 #[derive(Debug)]
 pub struct Catalog {
     /// `svc.<domain>`.
     services_origin: Name,
+    /// `svc.<domain of the cluster set>`.
+    imports_origin: Option<Name>,
     services: HashMap<ObjectKey, Service>,
+    imports: HashMap<ObjectKey, Import>,
     slices: HashMap<ObjectKey, Slice>,
-    slices_of: HashMap<ObjectKey, BTreeSet<Box<str>>>,
+    slices_of: HashMap<Owner, BTreeSet<Box<str>>>,
+    pods: Option<Pods>,
+    pointers: Pointers,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Service {
-    /// At addresses of its own.
-    Addressed { addresses: Vec<IpAddr>, ports: Vec<Port> },
-    /// Its endpoints are its addresses.
-    Headless,
-    /// Another name for something elsewhere.
-    External(Box<str>),
+/// What names are made for, and slices belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Owner {
+    Service(ObjectKey),
+    Import(ObjectKey),
 }
 
-#[derive(Debug)]
-struct Slice {
-    service: ObjectKey,
-    endpoints: Vec<Endpoint>,
-    ports: Vec<Port>,
-}
-
-#[derive(Debug)]
-struct Endpoint {
-    address: IpAddr,
-    hostname: Option<Box<str>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Port {
-    name: Box<str>,
-    protocol: &'static str,
-    number: u16,
+/// What an object brings into the zones.
+#[derive(Debug, Default)]
+struct Names {
+    records: BTreeSet<Record>,
+    claims: BTreeSet<Claim>,
+    refused: Vec<String>,
 }
 
 impl Catalog {
@@ -82,33 +80,81 @@ impl Catalog {
     pub fn new(domain: &str) -> Result<Self, NameError> {
         Ok(Self {
             services_origin: Name::parse(domain)?.child("svc")?,
+            imports_origin: None,
             services: HashMap::new(),
+            imports: HashMap::new(),
             slices: HashMap::new(),
             slices_of: HashMap::new(),
+            pods: None,
+            pointers: Pointers::default(),
         })
+    }
+
+    /// Makes names for ServiceImports, too, below `domain`.
+    ///
+    /// # Errors
+    /// `domain` is not a domain name or too long to have names below it.
+    pub fn with_clusterset(mut self, domain: &str) -> Result<Self, NameError> {
+        self.imports_origin = Some(Name::parse(domain)?.child("svc")?);
+        Ok(self)
+    }
+
+    /// Makes names for Pods, too, below `pod.<domain>`.
+    ///
+    /// # Errors
+    /// `domain` is not a domain name or too long to have names below it.
+    pub fn with_pods(mut self, domain: &str) -> Result<Self, NameError> {
+        self.pods = Some(Pods::new(Name::parse(domain)?.child("pod")?));
+        Ok(self)
+    }
+
+    /// Whether names are made for ServiceImports.
+    pub fn has_clusterset(&self) -> bool {
+        self.imports_origin.is_some()
+    }
+
+    /// Whether names are made for Pods.
+    pub fn has_pods(&self) -> bool {
+        self.pods.is_some()
     }
 
     /// A Service was added or changed.
     pub fn apply_service(&mut self, object: &core::Service) -> Diff {
         let key = ObjectKey::of(&object.metadata);
-        let service = read_service(object);
-        if service.is_some() && self.services.get(&key) == service.as_ref() {
+        let Some(service) = read_service(object) else {
+            return self.delete_service(&key);
+        };
+        if self.services.get(&key) == Some(&service) {
             return Diff::default();
         }
-        self.changing(std::slice::from_ref(&key.clone()), |catalog| match service {
-            Some(service) => {
-                catalog.services.insert(key, service);
-            }
-            None => {
-                catalog.services.remove(&key);
-            }
+        self.changing(&[Owner::Service(key.clone())], |catalog| {
+            catalog.services.insert(key, service);
         })
     }
 
     /// A Service is gone.
     pub fn delete_service(&mut self, key: &ObjectKey) -> Diff {
-        self.changing(std::slice::from_ref(key), |catalog| {
+        self.changing(&[Owner::Service(key.clone())], |catalog| {
             catalog.services.remove(key);
+        })
+    }
+
+    /// A ServiceImport was added or changed.
+    pub fn apply_import(&mut self, object: &ServiceImport) -> Diff {
+        let key = ObjectKey::of(&object.metadata);
+        let import = read_import(object);
+        if self.imports.get(&key) == Some(&import) {
+            return Diff::default();
+        }
+        self.changing(&[Owner::Import(key.clone())], |catalog| {
+            catalog.imports.insert(key, import);
+        })
+    }
+
+    /// A ServiceImport is gone.
+    pub fn delete_import(&mut self, key: &ObjectKey) -> Diff {
+        self.changing(&[Owner::Import(key.clone())], |catalog| {
+            catalog.imports.remove(key);
         })
     }
 
@@ -118,16 +164,21 @@ impl Catalog {
         let Some(slice) = read_slice(object) else {
             return self.delete_slice(&key);
         };
-        let mut services = vec![slice.service.clone()];
-        if let Some(old) = self.slices.get(&key)
-            && old.service != slice.service
-        {
-            services.push(old.service.clone());
+        let old = self.slices.get(&key);
+        if old == Some(&slice) {
+            return Diff::default();
         }
-        self.changing(&services, |catalog| {
+        let mut owners = slice.owners(&key);
+        for owner in old.into_iter().flat_map(|old| old.owners(&key)) {
+            if !owners.contains(&owner) {
+                owners.push(owner);
+            }
+        }
+        self.changing(&owners, |catalog| {
             catalog.forget_slice(&key);
-            let names = catalog.slices_of.entry(slice.service.clone()).or_default();
-            names.insert(key.name.clone());
+            for owner in slice.owners(&key) {
+                catalog.slices_of.entry(owner).or_default().insert(key.name.clone());
+            }
             catalog.slices.insert(key, slice);
         })
     }
@@ -137,108 +188,227 @@ impl Catalog {
         let Some(slice) = self.slices.get(key) else {
             return Diff::default();
         };
-        let service = slice.service.clone();
-        self.changing(&[service], |catalog| catalog.forget_slice(key))
+        let owners = slice.owners(key);
+        self.changing(&owners, |catalog| catalog.forget_slice(key))
+    }
+
+    /// A Pod was added or changed.
+    pub fn apply_pod(&mut self, object: &core::Pod) -> Diff {
+        let key = ObjectKey::of(&object.metadata);
+        self.pods.as_mut().map_or_else(Diff::default, |pods| pods.set(&key, read_pod(object)))
+    }
+
+    /// A Pod is gone.
+    pub fn delete_pod(&mut self, key: &ObjectKey) -> Diff {
+        self.pods.as_mut().map_or_else(Diff::default, |pods| pods.set(key, Vec::new()))
     }
 
     /// These are all Services that there are.
     pub fn retain_services(&mut self, present: &HashSet<ObjectKey>) -> Diff {
-        let gone: Vec<ObjectKey> = missing(self.services.keys(), present);
-        let diffs = gone.iter().map(|key| self.delete_service(key));
-        Diff::sum(diffs)
+        let gone = missing(self.services.keys(), present);
+        Diff::sum(gone.iter().map(|key| self.delete_service(key)))
+    }
+
+    /// These are all ServiceImports that there are.
+    pub fn retain_imports(&mut self, present: &HashSet<ObjectKey>) -> Diff {
+        let gone = missing(self.imports.keys(), present);
+        Diff::sum(gone.iter().map(|key| self.delete_import(key)))
     }
 
     /// These are all EndpointSlices that there are.
     pub fn retain_slices(&mut self, present: &HashSet<ObjectKey>) -> Diff {
-        let gone: Vec<ObjectKey> = missing(self.slices.keys(), present);
-        let diffs = gone.iter().map(|key| self.delete_slice(key));
-        Diff::sum(diffs)
+        let gone = missing(self.slices.keys(), present);
+        Diff::sum(gone.iter().map(|key| self.delete_slice(key)))
     }
 
-    /// The difference that `change` makes to the records of `services`.
-    fn changing(&mut self, services: &[ObjectKey], change: impl FnOnce(&mut Self)) -> Diff {
-        let mut ignored = Vec::new();
-        let before = self.records_of(services, &mut ignored);
+    /// These are all Pods that there are.
+    pub fn retain_pods(&mut self, present: &HashSet<ObjectKey>) -> Diff {
+        let gone = self.pods.as_ref().map_or_else(Vec::new, |pods| missing(pods.keys(), present));
+        Diff::sum(gone.iter().map(|key| self.delete_pod(key)))
+    }
+
+    /// The difference that `change` makes to the records of `owners`.
+    fn changing(&mut self, owners: &[Owner], change: impl FnOnce(&mut Self)) -> Diff {
+        let before = self.names_of(owners);
         change(self);
-        let mut refused = Vec::new();
-        let after = self.records_of(services, &mut refused);
-        refused.retain(|sentence| !ignored.contains(sentence));
-        Diff {
-            removed: before.difference(&after).cloned().collect(),
-            added: after.difference(&before).cloned().collect(),
-            refused,
-        }
-    }
-
-    fn records_of(&self, services: &[ObjectKey], refused: &mut Vec<String>) -> BTreeSet<Record> {
-        let mut records = BTreeSet::new();
-        for key in services {
-            if let Err(error) = self.add_records(key, &mut records) {
-                refused.push(format!("Service {key}: no name can be made for part of it: {error}"));
-            }
-        }
-        records
-    }
-
-    fn add_records(&self, key: &ObjectKey, records: &mut BTreeSet<Record>) -> Result<(), NameError> {
-        let Some(service) = self.services.get(key) else {
-            return Ok(());
+        let mut after = self.names_of(owners);
+        after.refused.retain(|sentence| !before.refused.contains(sentence));
+        let mut diff = Diff {
+            removed: before.records.difference(&after.records).cloned().collect(),
+            added: after.records.difference(&before.records).cloned().collect(),
+            refused: after.refused,
         };
-        let name = self.services_origin.child(&key.namespace)?.child(&key.name)?;
-        match service {
-            Service::Addressed { addresses, ports } => {
-                for address in addresses {
-                    records.insert(record(&name, Data::address(*address)));
-                    records.insert(record(&Name::reverse(*address), Data::Ptr(name.clone())));
-                }
-                for port in ports {
-                    add_srv(&name, port, &name, records)?;
-                }
-                Ok(())
-            }
-            Service::Headless => self.add_endpoints(key, &name, records),
-            Service::External(target) => {
-                records.insert(record(&name, Data::Cname(Name::parse(target)?)));
-                Ok(())
-            }
-        }
+        self.pointers.replace(&before.claims, &after.claims, &mut diff);
+        diff
     }
 
-    /// Every ready endpoint is an address of a headless service, and has a name of its own.
-    fn add_endpoints(&self, key: &ObjectKey, name: &Name, records: &mut BTreeSet<Record>) -> Result<(), NameError> {
-        for slice in self.slices_of(key) {
-            for endpoint in &slice.endpoints {
-                let address = endpoint.address;
-                let own = match &endpoint.hostname {
-                    Some(hostname) => name.child(hostname)?,
-                    None => name.child(&dashed(address))?,
+    fn names_of(&self, owners: &[Owner]) -> Names {
+        let mut names = Names::default();
+        for owner in owners {
+            if let Err(error) = self.add_names(owner, &mut names) {
+                names.refused.push(format!("{owner}: no name can be made for part of it: {error}"));
+            }
+        }
+        names
+    }
+
+    fn add_names(&self, owner: &Owner, names: &mut Names) -> Result<(), NameError> {
+        match owner {
+            Owner::Service(key) => {
+                let Some(service) = self.services.get(key) else {
+                    return Ok(());
                 };
-                records.insert(record(name, Data::address(address)));
-                records.insert(record(&own, Data::address(address)));
-                records.insert(record(&Name::reverse(address), Data::Ptr(own.clone())));
-                for port in &slice.ports {
-                    add_srv(name, port, &own, records)?;
+                let name = self.services_origin.child(&key.namespace)?.child(&key.name)?;
+                match service {
+                    Service::Addressed { addresses, ports } => {
+                        names.addressed(owner, &name, Rank::Cluster, addresses, ports);
+                    }
+                    Service::Headless { publish_not_ready } => {
+                        self.add_endpoints(owner, &name, *publish_not_ready, names);
+                    }
+                    Service::External(target) => names.add(&name, Data::Cname(Name::parse(target)?)),
+                }
+            }
+            Owner::Import(key) => {
+                let (Some(import), Some(origin)) = (self.imports.get(key), &self.imports_origin) else {
+                    return Ok(());
+                };
+                let name = origin.child(&key.namespace)?.child(&key.name)?;
+                match import {
+                    Import::Addressed { addresses, ports, faults } => {
+                        names.refused.extend(faults.iter().map(|fault| format!("{owner}: {fault}")));
+                        // It is there before it has an address, and in a family in which it has none.
+                        names.add(&name, Data::Empty);
+                        names.addressed(owner, &name, Rank::ClusterSet, addresses, ports);
+                    }
+                    Import::Headless => self.add_endpoints(owner, &name, false, names),
                 }
             }
         }
         Ok(())
     }
 
-    fn slices_of(&self, service: &ObjectKey) -> impl Iterator<Item = &Slice> {
-        let names = self.slices_of.get(service).into_iter().flatten();
-        names
-            .filter_map(|name| self.slices.get(&ObjectKey { namespace: service.namespace.clone(), name: name.clone() }))
+    /// Every ready endpoint is an address of a headless service, and has a name of its own: directly
+    /// below the service's in a cluster, below that of its cluster in a cluster set.
+    fn add_endpoints(&self, owner: &Owner, name: &Name, also_not_ready: bool, names: &mut Names) {
+        for (slice_key, slice) in self.slices_of(owner) {
+            let (rank, above) = match (owner, &slice.cluster) {
+                (Owner::Service(_), _) => (Rank::Cluster, Some(Ok(name.clone()))),
+                // An id may have dots.
+                (Owner::Import(_), Some(cluster)) => {
+                    let above = cluster.rsplit('.').try_fold(name.clone(), |name, label| name.child(label));
+                    (Rank::ClusterSet, Some(above))
+                }
+                (Owner::Import(_), None) => (Rank::ClusterSet, None),
+            };
+            match &above {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    names.refused.push(format!("EndpointSlice {slice_key}: its endpoints have no names: {error}"));
+                }
+                None => names.refused.push(format!(
+                    "EndpointSlice {slice_key}: its endpoints have no names, since it has no label {}",
+                    tombolo_api::mcs::LABEL_SOURCE_CLUSTER
+                )),
+            }
+            for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.is_ready || also_not_ready) {
+                let address = endpoint.address;
+                names.add(name, Data::address(address));
+                let Some(Ok(above)) = &above else { continue };
+                let own = match &endpoint.hostname {
+                    Some(hostname) => above.child(hostname),
+                    None => above.child(&dashed(address)),
+                };
+                match own {
+                    Ok(own) => {
+                        names.add(&own, Data::address(address));
+                        names.claims.insert((address, rank, own.clone()));
+                        for port in &slice.ports {
+                            names.add_srv(owner, name, port, &own);
+                        }
+                    }
+                    Err(error) => {
+                        names.refused.push(format!("{owner}: no name can be made for part of it: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn slices_of(&self, owner: &Owner) -> impl Iterator<Item = (ObjectKey, &Slice)> {
+        let names = self.slices_of.get(owner).into_iter().flatten();
+        names.filter_map(|name| {
+            let key = ObjectKey { namespace: owner.key().namespace.clone(), name: name.clone() };
+            let slice = self.slices.get(&key)?;
+            Some((key, slice))
+        })
     }
 
     fn forget_slice(&mut self, key: &ObjectKey) {
         let Some(slice) = self.slices.remove(key) else {
             return;
         };
-        if let Some(names) = self.slices_of.get_mut(&slice.service) {
-            names.remove(&key.name);
-            if names.is_empty() {
-                self.slices_of.remove(&slice.service);
+        for owner in slice.owners(key) {
+            if let Some(names) = self.slices_of.get_mut(&owner) {
+                names.remove(&key.name);
+                if names.is_empty() {
+                    self.slices_of.remove(&owner);
+                }
             }
+        }
+    }
+}
+
+impl Slice {
+    /// What it belongs to: a slice of a Service that is derived from a ServiceImport, to both.
+    fn owners(&self, key: &ObjectKey) -> Vec<Owner> {
+        let service = self.service.iter().map(|name| Owner::Service(beside(key, name)));
+        let import = self.import.iter().map(|name| Owner::Import(beside(key, name)));
+        service.chain(import).collect()
+    }
+}
+
+impl Names {
+    fn add(&mut self, owner: &Name, data: Data) {
+        self.records.insert(Record { owner: owner.clone(), data });
+    }
+
+    fn addressed(&mut self, owner: &Owner, name: &Name, rank: Rank, addresses: &[IpAddr], ports: &[Port]) {
+        for address in addresses {
+            self.add(name, Data::address(*address));
+            self.claims.insert((*address, rank, name.clone()));
+        }
+        for port in ports {
+            self.add_srv(owner, name, port, name);
+        }
+    }
+
+    /// `_port._protocol.<service>`; a port without a name has none.
+    fn add_srv(&mut self, owner: &Owner, service: &Name, port: &Port, target: &Name) {
+        if port.name.is_empty() {
+            return;
+        }
+        let name = service.child(port.protocol).and_then(|name| name.child(&format!("_{}", port.name)));
+        match name {
+            Ok(name) => self.add(&name, Data::Srv { port: port.number, target: target.clone() }),
+            Err(error) => self.refused.push(format!("{owner}: no name can be made for part of it: {error}")),
+        }
+    }
+}
+
+impl Owner {
+    fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Service(key) | Self::Import(key) => key,
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(key) => write!(f, "Service {key}"),
+            Self::Import(key) => write!(f, "ServiceImport {key}"),
         }
     }
 }
@@ -279,77 +449,9 @@ fn missing<'a>(keys: impl Iterator<Item = &'a ObjectKey>, present: &HashSet<Obje
     keys.filter(|key| !present.contains(key)).cloned().collect()
 }
 
-fn record(owner: &Name, data: Data) -> Record {
-    Record { owner: owner.clone(), data }
-}
-
-/// `_port._protocol.<service>`; a port without a name has none.
-fn add_srv(service: &Name, port: &Port, target: &Name, records: &mut BTreeSet<Record>) -> Result<(), NameError> {
-    if port.name.is_empty() {
-        return Ok(());
-    }
-    let owner = service.child(port.protocol)?.child(&format!("_{}", port.name))?;
-    let data = Data::Srv { port: port.number, target: target.clone() };
-    records.insert(record(&owner, data));
-    Ok(())
-}
-
-/// The label of an endpoint without a hostname.
+/// The label of an address: dashes for its dots or colons.
 fn dashed(address: IpAddr) -> String {
     address.to_string().replace(['.', ':'], "-")
-}
-
-fn read_service(object: &core::Service) -> Option<Service> {
-    let spec = object.spec.as_ref()?;
-    if spec.type_.as_deref() == Some("ExternalName") {
-        let target = spec.external_name.as_deref()?;
-        return Some(Service::External(target.into()));
-    }
-    let mut texts: Vec<&str> = spec.cluster_ips.iter().flatten().map(String::as_str).collect();
-    if texts.is_empty() {
-        texts.extend(spec.cluster_ip.as_deref());
-    }
-    texts.retain(|text| !text.is_empty());
-    if texts.first() == Some(&"None") {
-        return Some(Service::Headless);
-    }
-    let addresses: Vec<IpAddr> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-    if addresses.is_empty() {
-        return None;
-    }
-    let ports = spec.ports.iter().flatten();
-    let ports = ports.filter_map(|port| read_port(&port.name, &port.protocol, port.port));
-    Some(Service::Addressed { addresses, ports: ports.collect() })
-}
-
-fn read_slice(object: &discovery::EndpointSlice) -> Option<Slice> {
-    let service = object.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
-    let endpoints = object.endpoints.iter().flatten().filter_map(|endpoint| {
-        let conditions = endpoint.conditions.as_ref();
-        let is_ready = conditions.and_then(|c| c.ready).unwrap_or(true);
-        let address = endpoint.addresses.first()?.parse().ok()?;
-        is_ready.then(|| Endpoint { address, hostname: endpoint.hostname.as_deref().map(Into::into) })
-    });
-    let ports = object.ports.iter().flatten();
-    let ports = ports.filter_map(|port| read_port(&port.name, &port.protocol, port.port?));
-    Some(Slice {
-        service: ObjectKey { namespace: ObjectKey::of(&object.metadata).namespace, name: service.as_str().into() },
-        endpoints: endpoints.collect(),
-        ports: ports.collect(),
-    })
-}
-
-fn read_port(name: &Option<String>, protocol: &Option<String>, number: i32) -> Option<Port> {
-    Some(Port {
-        name: name.as_deref().unwrap_or_default().into(),
-        protocol: match protocol.as_deref() {
-            None | Some("TCP") => "_tcp",
-            Some("UDP") => "_udp",
-            Some("SCTP") => "_sctp",
-            Some(_) => return None,
-        },
-        number: number.try_into().ok()?,
-    })
 }
 
 /// Groups records by name, for tests and for people.

@@ -24,6 +24,8 @@ pub mod forward;
 mod message;
 mod name;
 pub mod ready;
+mod record;
+mod reverse;
 pub mod server;
 #[cfg(test)]
 mod tests;
@@ -34,7 +36,8 @@ pub use answer::{Reply, Transport, answer};
 pub use catalog::{Catalog, Diff, ObjectKey};
 pub use message::{Edns, Malformed, Query, Rcode, RecordType};
 pub use name::{Name, NameError};
-pub use zone::{Data, Record, Zone, Zones};
+pub use record::{Data, Record};
+pub use zone::{Zone, Zones};
 
 /// The time to live of our records, in seconds: short, since Services come and go.
 pub const TTL: u32 = 5;

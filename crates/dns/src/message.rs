@@ -12,8 +12,9 @@
 //! 12 |  question: name, type, class; records …       |
 //! ```
 
+use crate::TTL;
 use crate::name::{MAX_NAME, Name};
-use crate::zone::Data;
+use crate::record::{RecordSet, split};
 
 /// The largest datagram we send, and the size that we announce: it is never fragmented
 /// (the value of the DNS flag day 2020).
@@ -21,6 +22,8 @@ pub(crate) const MAX_UDP: usize = 1232;
 const MIN_UDP: usize = 512;
 pub(crate) const HEADER: usize = 12;
 const OPT_LEN: usize = 11;
+/// The length of a compressed owner.
+const POINTER: usize = 2;
 
 const FLAG_RESPONSE: u16 = 0x8000;
 const FLAG_AUTHORITATIVE: u16 = 0x0400;
@@ -190,6 +193,15 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Which zone an SOA record is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SoaOwner<'a> {
+    /// The one whose origin begins at this byte of the question's name.
+    Question(usize),
+    /// Another.
+    Name(&'a Name),
+}
+
 /// Writes a response record by record, up to a limit.
 pub(crate) struct Writer<'a> {
     out: &'a mut Vec<u8>,
@@ -227,35 +239,46 @@ impl<'a> Writer<'a> {
         self.rcode = rcode;
     }
 
-    /// Adds an answer; without an owner it is the question's name. False when it did not fit.
-    pub(crate) fn answer(&mut self, owner: Option<&[u8]>, data: &Data, ttl: u32) -> bool {
-        let start = self.out.len();
+    /// Adds the answers of a set, beginning with the one at `first`; without an owner it is the
+    /// question's name. Those that do not fit are left out.
+    pub(crate) fn answers(&mut self, owner: Option<&[u8]>, set: &RecordSet, first: u16) {
+        let (begin, end) = set.from(first);
         match owner {
-            None => self.out.extend_from_slice(&[0xc0, HEADER as u8]),
-            Some(name) => self.out.extend_from_slice(name),
+            None if self.out.len() + begin.len() + end.len() <= self.limit => {
+                self.out.extend_from_slice(begin);
+                self.out.extend_from_slice(end);
+                self.answers += set.count();
+            }
+            owner => {
+                for record in split(begin).chain(split(end)) {
+                    let owner = owner.unwrap_or(&record[..POINTER]);
+                    let data = &record[POINTER..];
+                    if self.out.len() + owner.len() + data.len() > self.limit {
+                        self.flags |= FLAG_TRUNCATED;
+                        return;
+                    }
+                    self.out.extend_from_slice(owner);
+                    self.out.extend_from_slice(data);
+                    self.answers += 1;
+                }
+            }
         }
-        self.fixed(data.record_type(), ttl);
-        let length_at = self.out.len();
-        self.out.extend_from_slice(&[0, 0]);
-        data.write(self.out);
-        let length = (self.out.len() - length_at - 2) as u16;
-        self.out[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
-        if self.out.len() > self.limit {
-            self.out.truncate(start);
-            self.flags |= FLAG_TRUNCATED;
-            return false;
-        }
-        self.answers += 1;
-        true
     }
 
-    /// Adds the SOA record of a zone, whose name ends the question's at byte `suffix`, to the
-    /// answers or (for a negative answer, RFC 2308) to the authorities.
-    pub(crate) fn soa(&mut self, suffix: usize, soa: &[u8], ttl: u32, is_answer: bool) {
+    /// Adds the SOA record of a zone to the answers or (for a negative answer, RFC 2308) to the
+    /// authorities.
+    pub(crate) fn soa(&mut self, owner: SoaOwner<'_>, soa: &[u8], is_answer: bool) {
         let start = self.out.len();
-        let pointer = 0xc000 | (HEADER + suffix) as u16;
-        self.out.extend_from_slice(&pointer.to_be_bytes());
-        self.fixed(RecordType::SOA, ttl);
+        match owner {
+            SoaOwner::Question(suffix) => {
+                let pointer = 0xc000 | (HEADER + suffix) as u16;
+                self.out.extend_from_slice(&pointer.to_be_bytes());
+            }
+            SoaOwner::Name(name) => self.out.extend_from_slice(name.as_bytes()),
+        }
+        self.out.extend_from_slice(&RecordType::SOA.0.to_be_bytes());
+        self.out.extend_from_slice(&CLASS_IN.to_be_bytes());
+        self.out.extend_from_slice(&TTL.to_be_bytes());
         self.out.extend_from_slice(&(soa.len() as u16).to_be_bytes());
         self.out.extend_from_slice(soa);
         if self.out.len() > self.limit {
@@ -286,12 +309,6 @@ impl<'a> Writer<'a> {
         self.out[6..8].copy_from_slice(&self.answers.to_be_bytes());
         self.out[8..10].copy_from_slice(&self.authorities.to_be_bytes());
         self.out[10..12].copy_from_slice(&additional.to_be_bytes());
-    }
-
-    fn fixed(&mut self, record_type: RecordType, ttl: u32) {
-        self.out.extend_from_slice(&record_type.0.to_be_bytes());
-        self.out.extend_from_slice(&CLASS_IN.to_be_bytes());
-        self.out.extend_from_slice(&ttl.to_be_bytes());
     }
 }
 

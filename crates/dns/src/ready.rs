@@ -38,10 +38,9 @@ async fn respond(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> 
     let path = line.split(|b| *b == b' ').nth(1).unwrap_or_default();
     let path = path.split(|b| *b == b'?').next().unwrap_or_default();
     let (status, body) = match path {
-        b"/healthz" | b"/livez" => ("200 OK", "ok\n"),
-        b"/readyz" if shared.read(|zones| zones.is_loaded()) => ("200 OK", "ok\n"),
-        b"/readyz" => ("503 Service Unavailable", "the Services are not all read yet\n"),
-        _ => ("404 Not Found", "/readyz and /healthz are here\n"),
+        b"/healthz" | b"/livez" => ("200 OK", "ok\n".to_owned()),
+        b"/readyz" => readiness(shared),
+        _ => ("404 Not Found", "/readyz and /healthz are here\n".to_owned()),
     };
     let response = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -49,4 +48,13 @@ async fn respond(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> 
     );
     stream.write_all(response.as_bytes()).await?;
     stream.shutdown().await
+}
+
+fn readiness(shared: &Shared) -> (&'static str, String) {
+    let loading: Vec<String> = shared.read(|zones| zones.loading().map(ToString::to_string).collect());
+    if loading.is_empty() {
+        return ("200 OK", "ok\n".to_owned());
+    }
+    let sentence = format!("not all objects are read yet that these zones are made of: {}\n", loading.join(" "));
+    ("503 Service Unavailable", sentence)
 }

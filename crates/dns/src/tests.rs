@@ -1,6 +1,8 @@
 //! The DNS specification as a table, answers as another implementation reads them, and properties.
 #![allow(clippy::unwrap_used)]
 
+mod clusterset;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,8 @@ use serde_json::{Value, json};
 use crate::cache::Cache;
 use crate::message::{MAX_UDP, Query, RecordType};
 use crate::name::Name;
-use crate::zone::{Data, Record, Zones};
+use crate::record::{Data, Record};
+use crate::zone::Zones;
 use crate::{Catalog, ObjectKey, Reply, Transport, answer};
 
 const A: u16 = 1;

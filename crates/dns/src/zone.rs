@@ -1,48 +1,25 @@
 //! The records, by origin and name.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
 
 use crate::TTL;
 use crate::catalog::Diff;
-use crate::message::RecordType;
 use crate::name::{Name, NameError, labels, parent};
+use crate::record::{Data, Record, RecordSet};
+use crate::reverse::network;
 
-/// The data of one record.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Data {
-    /// An IPv4 address.
-    A(Ipv4Addr),
-    /// An IPv6 address.
-    Aaaa(Ipv6Addr),
-    /// Where a service is: port and host (RFC 2782). Priority is 0, weight 100.
-    Srv {
-        /// The port.
-        port: u16,
-        /// The host's name.
-        target: Name,
-    },
-    /// The name of an address.
-    Ptr(Name),
-    /// The name that this one stands for.
-    Cname(Name),
-    /// Text of at most 255 bytes.
-    Txt(Box<str>),
-}
-
-/// A record of one of the zones.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Record {
-    /// The name.
-    pub owner: Name,
-    /// The data.
-    pub data: Data,
-}
+/// The zones of the addresses' names.
+const REVERSE: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
 
 /// The zones of a server. A name belongs to the one with the longest origin that ends it.
 #[derive(Debug, Default)]
 pub struct Zones {
     zones: Vec<Zone>,
+    /// Networks whose addresses have the names that we know, and no others.
+    own: Vec<IpNet>,
 }
 
 /// All names below one origin.
@@ -61,8 +38,8 @@ pub struct Zone {
 /// What a zone says of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found<'a> {
-    /// It exists, with these records of all types.
-    Records(&'a [Data]),
+    /// It exists, with these records.
+    Records(&'a [RecordSet]),
     /// It is made of an address.
     Pod(IpAddr),
     /// It is the origin itself.
@@ -74,8 +51,10 @@ pub(crate) enum Found<'a> {
 /// A name with its records. It also exists, without any, while it has names below it.
 #[derive(Debug, Default)]
 struct Node {
-    records: Vec<Data>,
+    sets: Vec<RecordSet>,
     children: u32,
+    /// It exists for its own sake, by [`Data::Empty`].
+    is_kept: bool,
 }
 
 impl Zones {
@@ -92,12 +71,38 @@ impl Zones {
         domain_zone.insert(Record { owner: origin.child("dns-version")?, data: Data::Txt("1.1.0".into()) });
         let mut zones = Self::default();
         zones.add(domain_zone);
-        for reverse in ["in-addr.arpa", "ip6.arpa"] {
+        for reverse in REVERSE {
             let mut zone = Zone::new(Name::parse(reverse)?, serial)?;
             zone.falls_through = true;
             zones.add(zone);
         }
         Ok(zones)
+    }
+
+    /// Adds the zone of a cluster set. It loads by itself: [`Zones::loaded_below`].
+    ///
+    /// # Errors
+    /// `domain` is not a domain name, or leaves no room for the names below it.
+    pub fn with_clusterset(mut self, domain: &str, serial: u32) -> Result<Self, NameError> {
+        let origin = Name::parse(domain)?;
+        let mut zone = Zone::new(origin.clone(), serial)?;
+        zone.insert(Record { owner: origin.child("dns-version")?, data: Data::Txt("1.0.0".into()) });
+        self.add(zone);
+        Ok(self)
+    }
+
+    /// Makes no names of addresses: a pod has one only by a record.
+    pub fn without_guessed_pods(mut self) -> Self {
+        for zone in &mut self.zones {
+            zone.pods = None;
+        }
+        self
+    }
+
+    /// An address of these networks that has no name here has none elsewhere.
+    pub fn with_own_networks(mut self, networks: Vec<IpNet>) -> Self {
+        self.own = networks;
+        self
     }
 
     /// Adds a zone.
@@ -113,9 +118,33 @@ impl Zones {
         }
     }
 
+    /// The same for one zone.
+    pub fn loaded_below(&mut self, origin: &Name) {
+        if let Some(zone) = self.zones.iter_mut().find(|zone| zone.origin == *origin) {
+            zone.is_loaded = true;
+        }
+    }
+
+    /// The same for the names of addresses.
+    pub fn reverse_loaded(&mut self) {
+        for zone in self.zones.iter_mut().filter(|zone| zone.falls_through) {
+            zone.is_loaded = true;
+        }
+    }
+
     /// Whether all zones are complete.
     pub fn is_loaded(&self) -> bool {
-        self.zones.iter().all(|zone| zone.is_loaded)
+        self.loading().next().is_none()
+    }
+
+    /// The origins of the zones that are not complete.
+    pub fn loading(&self) -> impl Iterator<Item = &Name> {
+        self.zones.iter().filter(|zone| !zone.is_loaded).map(|zone| &zone.origin)
+    }
+
+    /// Whether an address' name that is not there is nowhere else either.
+    pub(crate) fn is_own(&self, name: &[u8]) -> bool {
+        !self.own.is_empty() && network(name).is_some_and(|asked| self.own.iter().any(|own| own.contains(&asked)))
     }
 
     /// Takes out and puts in what changed. Records outside all zones are ignored.
@@ -137,14 +166,15 @@ impl Zones {
         self.zones.iter().find(|zone| zone.suffix(name).is_some())
     }
 
-    /// All names with their records and the number of names below them.
+    /// All names with their records in wire format, whether they are kept, and the number of names
+    /// below them.
     #[cfg(test)]
-    pub(crate) fn contents(&self) -> std::collections::BTreeMap<Name, (Vec<Data>, u32)> {
+    pub(crate) fn contents(&self) -> std::collections::BTreeMap<Name, (Vec<Vec<u8>>, bool, u32)> {
         let nodes = self.zones.iter().flat_map(|zone| &zone.nodes);
         let content = nodes.map(|(name, node)| {
-            let mut records = node.records.clone();
+            let mut records: Vec<_> = node.sets.iter().flat_map(RecordSet::records).map(<[u8]>::to_vec).collect();
             records.sort();
-            (name.clone(), (records, node.children))
+            (name.clone(), (records, node.is_kept, node.children))
         });
         content.collect()
     }
@@ -178,16 +208,13 @@ impl Zone {
         let Some(suffix) = self.suffix(record.owner.as_bytes()) else {
             return;
         };
-        if let Some(node) = self.nodes.get_mut(&record.owner) {
-            if !node.records.contains(&record.data) {
-                node.records.push(record.data);
-                self.bump();
-            }
-            return;
+        if !self.nodes.contains_key(&record.owner) {
+            self.make_parents(record.owner.as_bytes(), suffix);
         }
-        self.make_parents(record.owner.as_bytes(), suffix);
-        self.nodes.insert(record.owner, Node { records: vec![record.data], children: 0 });
-        self.bump();
+        let node = self.nodes.entry(record.owner).or_default();
+        if node.insert(&record.data) {
+            self.bump();
+        }
     }
 
     /// Removes a record, if it is there.
@@ -195,17 +222,13 @@ impl Zone {
         let Some(suffix) = self.suffix(record.owner.as_bytes()) else {
             return;
         };
-        let Some(node) = self.nodes.get_mut(&record.owner) else {
+        let Some(node) = self.nodes.get_mut(record.owner.as_bytes()) else {
             return;
         };
-        let before = node.records.len();
-        node.records.retain(|data| *data != record.data);
-        if node.records.len() == before {
-            return;
+        if node.remove(&record.data) {
+            self.prune(record.owner.as_bytes(), suffix);
+            self.bump();
         }
-        node.records.shrink_to_fit();
-        self.prune(record.owner.as_bytes(), suffix);
-        self.bump();
     }
 
     /// How many names exist below the origin.
@@ -235,7 +258,7 @@ impl Zone {
 
     pub(crate) fn find(&self, name: &[u8]) -> Found<'_> {
         if let Some(node) = self.nodes.get(name) {
-            return Found::Records(&node.records);
+            return Found::Records(&node.sets);
         }
         if name == self.origin.as_bytes() {
             return Found::Apex;
@@ -249,6 +272,10 @@ impl Zone {
 
     pub(crate) fn falls_through(&self) -> bool {
         self.falls_through
+    }
+
+    pub(crate) fn origin(&self) -> &Name {
+        &self.origin
     }
 
     /// The data of the SOA record.
@@ -286,7 +313,7 @@ impl Zone {
                 node.children += 1;
                 return;
             }
-            let node = Node { records: Vec::new(), children: 1 };
+            let node = Node { children: 1, ..Node::default() };
             self.nodes.insert(Name::from_wire(above), node);
             at = above;
         }
@@ -297,7 +324,7 @@ impl Zone {
         let mut at = name;
         loop {
             match self.nodes.get(at) {
-                Some(node) if node.records.is_empty() && node.children == 0 => {
+                Some(node) if node.is_empty() => {
                     self.nodes.remove(at);
                 }
                 _ => return,
@@ -320,44 +347,37 @@ impl Zone {
     }
 }
 
-impl Data {
-    /// The type of the record.
-    pub fn record_type(&self) -> RecordType {
-        match self {
-            Self::A(_) => RecordType::A,
-            Self::Aaaa(_) => RecordType::AAAA,
-            Self::Srv { .. } => RecordType::SRV,
-            Self::Ptr(_) => RecordType::PTR,
-            Self::Cname(_) => RecordType::CNAME,
-            Self::Txt(_) => RecordType::TXT,
-        }
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.sets.is_empty() && self.children == 0 && !self.is_kept
     }
 
-    /// The record of an address.
-    pub fn address(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(v4) => Self::A(v4),
-            IpAddr::V6(v6) => Self::Aaaa(v6),
+    /// Whether that changed anything.
+    fn insert(&mut self, data: &Data) -> bool {
+        let Some(record_type) = data.record_type() else {
+            return !std::mem::replace(&mut self.is_kept, true);
+        };
+        if let Some(set) = self.sets.iter_mut().find(|set| set.record_type() == record_type) {
+            return set.insert(data);
         }
+        self.sets.reserve_exact(1);
+        self.sets.extend(RecordSet::new(data));
+        true
     }
 
-    /// Appends the data in wire format.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::A(address) => out.extend_from_slice(&address.octets()),
-            Self::Aaaa(address) => out.extend_from_slice(&address.octets()),
-            Self::Srv { port, target } => {
-                out.extend_from_slice(&[0, 0, 0, 100]);
-                out.extend_from_slice(&port.to_be_bytes());
-                out.extend_from_slice(target.as_bytes());
-            }
-            Self::Ptr(name) | Self::Cname(name) => out.extend_from_slice(name.as_bytes()),
-            Self::Txt(text) => {
-                let text = &text.as_bytes()[..text.len().min(255)];
-                out.push(text.len() as u8);
-                out.extend_from_slice(text);
-            }
+    /// Whether that changed anything.
+    fn remove(&mut self, data: &Data) -> bool {
+        let Some(record_type) = data.record_type() else {
+            return std::mem::replace(&mut self.is_kept, false);
+        };
+        let Some(at) = self.sets.iter().position(|set| set.record_type() == record_type) else {
+            return false;
+        };
+        let is_changed = self.sets[at].remove(data);
+        if self.sets[at].count() == 0 {
+            self.sets.remove(at);
         }
+        is_changed
     }
 }
 

@@ -10,7 +10,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tombolo_dns::forward::{Forwarder, nameservers};
 use tombolo_dns::server::{Server, Shared};
-use tombolo_dns::{Catalog, Zones, ready, watch};
+use tombolo_dns::watch::Domains;
+use tombolo_dns::{Catalog, Name, Zones, ready, watch};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -24,6 +25,10 @@ pub struct Args {
     /// The domain of the cluster's names
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     domain: String,
+
+    /// The domain of names of services that clusters share, out of ServiceImports; empty for none
+    #[arg(long, value_name = "DOMAIN", default_value = "clusterset.local")]
+    clusterset_domain: String,
 
     /// How to reach the cluster [default: where this runs, in a pod]
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
@@ -53,9 +58,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = kube_config(&args).await?;
     let client = kube::Client::try_from(config)
         .context("the connection to the cluster can't be prepared; see the kubeconfig")?;
-    let domain = || format!("--domain {}", args.domain);
-    let catalog = Catalog::new(&args.domain).with_context(domain)?;
-    let zones = Zones::cluster(&args.domain, first_serial()).with_context(domain)?;
+    let (catalog, zones, domains) = names(&args)?;
 
     let upstreams = upstreams(&args);
     match upstreams.as_slice() {
@@ -74,7 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     tokio::select! {
         () = server.run() => anyhow::bail!("all DNS sockets are closed"),
-        () = watch::follow(client, catalog, shared) => anyhow::bail!("the watch of the cluster ended"),
+        () = watch::follow(client, catalog, domains, shared) => anyhow::bail!("the watch of the cluster ended"),
         () = probes => anyhow::bail!("the socket for probes is closed"),
     }
 }
@@ -86,6 +89,28 @@ async fn kube_config(args: &Args) -> anyhow::Result<kube::Config> {
     let context = || format!("--kubeconfig {}", file.display());
     let kubeconfig = Kubeconfig::read_from(file).with_context(context)?;
     kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.with_context(context)
+}
+
+/// What names are made of, and empty zones for them.
+fn names(args: &Args) -> anyhow::Result<(Catalog, Zones, Domains)> {
+    let serial = first_serial();
+    let domain = || format!("--domain {}", args.domain);
+    let mut catalog = Catalog::new(&args.domain).with_context(domain)?;
+    let mut zones = Zones::cluster(&args.domain, serial).with_context(domain)?;
+    let mut domains = Domains { cluster: Name::parse(&args.domain).with_context(domain)?, clusterset: None };
+    if !args.clusterset_domain.is_empty() {
+        let domain = || format!("--clusterset-domain {}", args.clusterset_domain);
+        let origin = Name::parse(&args.clusterset_domain).with_context(domain)?;
+        anyhow::ensure!(
+            origin != domains.cluster,
+            "{} is also the cluster's own domain: names of the one would hide those of the other",
+            domain()
+        );
+        catalog = catalog.with_clusterset(&args.clusterset_domain).with_context(domain)?;
+        zones = zones.with_clusterset(&args.clusterset_domain, serial).with_context(domain)?;
+        domains.clusterset = Some(origin);
+    }
+    Ok((catalog, zones, domains))
 }
 
 /// Ourselves are not asked: the question would come around again.
