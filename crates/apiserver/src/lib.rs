@@ -15,6 +15,7 @@
 //! and `exec` joins a client to a pod.
 
 mod auth;
+mod authorize;
 pub mod clock;
 pub mod controllers;
 mod convert;
@@ -34,6 +35,7 @@ pub mod store;
 mod strategy;
 pub mod tables;
 
+pub use authorize::{Attributes, Authorizer, ResourceAttributes};
 pub use resources::{Gvk, Gvr, Resource, Resources};
 pub use rest::User;
 pub use server::{ApiServer, Builder, Error};

@@ -230,6 +230,20 @@ impl Resources {
         self.edit(|served| served.remove_crd(name));
     }
 
+    /// Leaves of the built-in resources those whose group and name are in `builtin`, and of what they and the defined
+    /// ones can do get, list and watch.
+    pub(crate) fn read_only(&self, builtin: &[(String, String)]) {
+        let named = |r: &Resource| builtin.iter().any(|(group, resource)| r.gvr.is(group, resource));
+        self.edit(|served| {
+            let kept: Vec<Arc<Resource>> = std::mem::take(&mut served.order);
+            served.index.clear();
+            for resource in kept.iter().filter(|r| r.custom.is_some() || named(r)) {
+                let verbs = resource.verbs.iter().copied().filter(|v| matches!(*v, "get" | "list" | "watch")).collect();
+                served.add(Resource { verbs, subresources: Vec::new(), ..Resource::clone(resource) });
+            }
+        });
+    }
+
     fn snapshot(&self) -> Arc<Served> {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

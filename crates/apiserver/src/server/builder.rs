@@ -6,11 +6,13 @@ use std::sync::{Arc, RwLock};
 
 use ipnet::IpNet;
 use rand::RngCore;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::tls::Tls;
 use super::{ApiServer, Shared, bootstrap, definitions, follow};
 use crate::auth::Auth;
+use crate::authorize::Authorizer;
 use crate::exec::PodRuntime;
 use crate::resources::{Gvr, Resources};
 use crate::rest::User;
@@ -49,6 +51,10 @@ pub struct Builder {
     token: Option<String>,
     without_controllers: bool,
     runtime: Option<Arc<dyn PodRuntime>>,
+    store: Option<Store>,
+    definitions: Vec<Value>,
+    read_only: Option<Vec<(String, String)>>,
+    authorizer: Option<Arc<dyn Authorizer>>,
 }
 
 impl Builder {
@@ -94,6 +100,32 @@ impl Builder {
         self
     }
 
+    /// Serves this store, instead of one that is kept in the data folder.
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Serves what a CustomResourceDefinition defines, though it is not stored.
+    pub fn definition(mut self, crd: Value) -> Self {
+        self.definitions.push(crd);
+        self
+    }
+
+    /// Serves these built-in resources (group and plural name) and those of [`Builder::definition`], and nothing else,
+    /// to be read: get, list and watch. Nothing is in the store but what is put there through [`ApiServer::store`], and
+    /// nothing runs beside it.
+    pub fn read_only<'a>(mut self, resources: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        self.read_only = Some(resources.into_iter().map(|(g, r)| (g.to_owned(), r.to_owned())).collect());
+        self
+    }
+
+    /// Who may do what. Without one every user may do everything.
+    pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizer = Some(authorizer);
+        self
+    }
+
     /// Builds the server and starts its controllers. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -101,9 +133,10 @@ impl Builder {
     pub fn build(self) -> Result<ApiServer, Error> {
         check_cidrs(&self.cidrs)?;
         let data = |error| Error::Data { folder: self.data_dir.clone().unwrap_or_default(), error };
-        let store = match &self.data_dir {
-            Some(folder) => Store::open(&folder.join("store")).map_err(data)?,
-            None => Store::new(),
+        let store = match (self.store, &self.data_dir) {
+            (Some(store), _) => store,
+            (None, Some(folder)) => Store::open(&folder.join("store")).map_err(data)?,
+            (None, None) => Store::new(),
         };
         let folder = self.data_dir.as_deref();
         let token = match self.token {
@@ -128,9 +161,17 @@ impl Builder {
             auth,
             shutdown: CancellationToken::new(),
             runtime: self.runtime,
+            authorizer: self.authorizer,
             advertise: self.advertise,
             schema: RwLock::new(Registry::builtin()),
         });
+        for crd in &self.definitions {
+            shared.define(crd);
+        }
+        if let Some(served) = &self.read_only {
+            shared.resources.read_only(served);
+            return Ok(ApiServer { shared, tls, token });
+        }
         definitions::load(&shared);
         bootstrap::objects(&shared);
         tokio::spawn(follow::run(shared.clone(), shared.store.subscribe()));

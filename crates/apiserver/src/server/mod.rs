@@ -13,6 +13,9 @@ mod tls;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use axum::body::Body;
+use axum::response::Response;
+use http::Request;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -21,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use builder::{Builder, Error};
 
 use crate::auth::Auth;
+use crate::authorize::Authorizer;
 use crate::exec::PodRuntime;
 use crate::object;
 use crate::resources::{Gvr, Resource, Resources};
@@ -47,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// What runs the containers of pods, if anything does.
     pub(crate) runtime: Option<Arc<dyn PodRuntime>>,
+    /// Who may do what; everyone everything where there is none.
+    pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     /// Where `default/kubernetes` leads to.
     advertise: Option<SocketAddr>,
     schema: RwLock<Registry>,
@@ -67,6 +73,12 @@ impl ApiServer {
             self.add_san(address.ip());
         }
         tokio::spawn(connection::accept(self.shared.clone(), self.tls.clone(), listener))
+    }
+
+    /// Answers one request of a user whom the caller knows, by a client certificate for one, on a connection of the
+    /// caller's. The request's own credentials do not count.
+    pub async fn answer(&self, user: User, request: Request<Body>) -> Response {
+        router::answer_as(&self.shared, user, request).await
     }
 
     /// Adds an address to those that the certificate is good for, for connections from now on.

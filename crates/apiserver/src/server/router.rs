@@ -8,8 +8,9 @@ use http::{HeaderValue, Method, Request, header};
 use serde_json::json;
 
 use super::{Shared, discovery, documents};
+use crate::authorize::Attributes;
 use crate::http::{Query, Route, route};
-use crate::rest::{self, json_response};
+use crate::rest::{self, User, json_response};
 use crate::status::Status;
 
 /// The Kubernetes version whose behaviour is followed.
@@ -17,14 +18,19 @@ const VERSION: (&str, &str) = ("1", "36");
 
 /// Answers a request; failures are answers too.
 pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Body>) -> Response {
-    match respond(shared, request).await {
-        Ok(response) => response,
-        Err(status) => failure(status),
-    }
+    let answer = async {
+        let user = shared.auth.user(request.headers())?;
+        respond(shared, user, request).await
+    };
+    answer.await.unwrap_or_else(failure)
 }
 
-async fn respond(shared: &Arc<Shared>, request: Request<Body>) -> Result<Response, Status> {
-    let user = shared.auth.user(request.headers())?;
+/// Answers a request of a user who is known already.
+pub(super) async fn answer_as(shared: &Arc<Shared>, user: User, request: Request<Body>) -> Response {
+    respond(shared, Some(user), request).await.unwrap_or_else(failure)
+}
+
+async fn respond(shared: &Arc<Shared>, user: Option<User>, request: Request<Body>) -> Result<Response, Status> {
     let route = route(request.uri().path());
     match route {
         Route::Health => return health(request.method(), request.uri().path(), request.uri().query()),
@@ -33,6 +39,10 @@ async fn respond(shared: &Arc<Shared>, request: Request<Body>) -> Result<Respons
     }
     let Some(user) = user else { return Err(Status::unauthorized()) };
     let query = Query::parse(request.uri().query().unwrap_or(""))?;
+    if let Some(authorizer) = &shared.authorizer {
+        let watch = query.flag("watch");
+        authorizer.authorize(&Attributes::new(&user, request.method(), request.uri().path(), &route, watch))?;
+    }
     match route {
         Route::Resource(path) => rest::handle(shared, user, path, query, request).await,
         _ if !matches!(*request.method(), Method::GET | Method::HEAD) => Err(Status::method_not_allowed()),

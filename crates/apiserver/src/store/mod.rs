@@ -51,6 +51,8 @@ struct State {
     revision: u64,
     /// The resource version at the start: a resource without events yet can be watched from there on.
     start: u64,
+    /// Whether a resource version that is still to come is one of another life of the store.
+    sealed: bool,
     tables: HashMap<(Arc<str>, Arc<str>), Table>,
     subscribers: Vec<mpsc::UnboundedSender<Arc<Event>>>,
     journal: Option<Journal>,
@@ -71,7 +73,16 @@ impl Default for Store {
 impl Store {
     /// An empty store that is gone with the process.
     pub fn new() -> Self {
-        Store::with(State { revision: 1, start: 1, tables: HashMap::new(), subscribers: Vec::new(), journal: None })
+        Store::with(State::new(1))
+    }
+
+    /// An empty store whose resource versions begin after `revision`.
+    ///
+    /// It is for a store that is filled anew at each start: where each start begins after the resource versions of all
+    /// before, what a client knows from an earlier one is answered by 410 Gone, and it lists again. So is a watch from
+    /// a resource version that is still to come, which [`Store::new`] and [`Store::open`] let wait.
+    pub fn starting_after(revision: u64) -> Self {
+        Store::with(State { sealed: true, ..State::new(revision) })
     }
 
     /// The store that is kept in `folder`, made if it is absent. See `journal` for what a crash may cost.
@@ -86,8 +97,7 @@ impl Store {
             table.objects.insert(key_of(&object), Arc::new(object));
         }
         let revision = revision.max(1);
-        let state = State { revision, start: revision, tables, subscribers: Vec::new(), journal: Some(journal) };
-        Ok(Store::with(state))
+        Ok(Store::with(State { tables, journal: Some(journal), ..State::new(revision) }))
     }
 
     /// The present resource version.
@@ -126,7 +136,12 @@ impl Store {
         if revision > state.revision {
             return Err(too_large(revision, state.revision));
         }
-        let Some(table) = state.tables.get(&gvr.table()) else { return Ok(List { revision, items: Vec::new() }) };
+        let Some(table) = state.tables.get(&gvr.table()) else {
+            return match revision < state.start {
+                true => Err(Status::too_old(revision, state.start)),
+                false => Ok(List { revision, items: Vec::new() }),
+            };
+        };
         let objects = table.objects_at(revision)?;
         Ok(List { revision, items: in_namespace(&objects, namespace) })
     }
@@ -249,9 +264,13 @@ impl Store {
     /// The events of one resource after `revision`, those of the log first.
     ///
     /// # Errors
-    /// 410 when the log does not reach back so far.
+    /// 410 when the log does not reach back so far, or `revision` is none of this store (see
+    /// [`Store::starting_after`]).
     pub fn watch(&self, gvr: &Gvr, revision: u64) -> Result<Watch, Status> {
         let mut state = self.write();
+        if state.sealed && revision > state.revision {
+            return Err(Status::too_old(revision, state.start));
+        }
         let table = state.table_mut(gvr);
         if revision < table.floor {
             return Err(Status::too_old(revision, table.floor));
@@ -290,6 +309,11 @@ impl Store {
 }
 
 impl State {
+    fn new(revision: u64) -> Self {
+        let (tables, subscribers) = (HashMap::new(), Vec::new());
+        State { revision, start: revision, sealed: false, tables, subscribers, journal: None }
+    }
+
     fn current(&self, gvr: &Gvr, namespace: &str, name: &str) -> Option<&Arc<Value>> {
         self.tables.get(&gvr.table())?.objects.get(&key(namespace, name))
     }

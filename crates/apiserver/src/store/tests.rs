@@ -129,3 +129,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_known_of_an_earlier_life_is_gone() {
+    let earlier = Store::starting_after(1000);
+    earlier.create(&gvr(), object("n", "a", 1)).unwrap();
+    let later = Store::starting_after(2000);
+    for revision in [1001, 1999, 2001] {
+        assert_eq!(later.watch(&gvr(), revision).unwrap_err().code, 410, "{revision}");
+    }
+    // A page of a list that the earlier life began must not look like its end.
+    assert_eq!(later.list_at(&pods(), None, 1001).unwrap_err().code, 410);
+    assert!(later.watch(&gvr(), 2000).is_ok());
+    later.create(&gvr(), object("n", "a", 1)).unwrap();
+    assert!(later.watch(&gvr(), 2001).is_ok());
+}
