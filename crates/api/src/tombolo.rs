@@ -37,5 +37,9 @@ pub const HELD_SINCE: &str = "tombolo.io/held-since";
 /// On a Namespace that was made for mirrors, and goes with the last of them.
 pub const MADE_FOR_MIRRORS: &str = "tombolo.io/made-for-mirrors";
 
+/// Set by a person on the ConfigMap `tombolo-sources`: the sources, separated by commas, whose missing Services are
+/// meant to be gone, so that they are not held back.
+pub const CONFIRM_DELETION: &str = "tombolo.io/confirm-deletion";
+
 /// Set by a person on a Service: `pods` or `cluster-ip`, what its mirrors in other clusters have as endpoints.
 pub const MIRROR_ENDPOINTS: &str = "tombolo.io/mirror-endpoints";

@@ -42,20 +42,30 @@ pub enum Word<'a> {
 }
 
 impl Source {
-    /// Takes in a Service, or that there is none of that name.
-    pub fn set_service(&mut self, key: ServiceKey, service: Option<Service>) {
-        match service {
-            Some(service) => self.services.insert(key, service),
-            None => self.services.remove(&key),
-        };
+    /// This cluster itself, whose own Services are as they are.
+    pub fn own() -> Self {
+        Self { standing: Standing::Live, is_heard: true, ..Self::default() }
     }
 
-    /// Takes in a ServiceExport, or that there is none of that name.
-    pub fn set_export(&mut self, key: ServiceKey, export: Option<Export>) {
+    /// Another cluster, of which nothing is known yet.
+    pub fn of(mode: EndpointMode) -> Self {
+        Self { mode, ..Self::default() }
+    }
+
+    /// Takes in a Service, or that there is none of that name. Returns whether that is news.
+    pub fn set_service(&mut self, key: ServiceKey, service: Option<Service>) -> bool {
+        match service {
+            Some(service) => self.services.insert(key, service.clone()) != Some(service),
+            None => self.services.remove(&key).is_some(),
+        }
+    }
+
+    /// Takes in a ServiceExport, or that there is none of that name. Returns whether that is news.
+    pub fn set_export(&mut self, key: ServiceKey, export: Option<Export>) -> bool {
         match export {
-            Some(export) => self.exports.insert(key, export),
-            None => self.exports.remove(&key),
-        };
+            Some(export) => self.exports.insert(key, export.clone()) != Some(export),
+            None => self.exports.remove(&key).is_some(),
+        }
     }
 
     /// Takes in an EndpointSlice by its own name, with its Service; none where there is none, or it has no Service.
@@ -83,6 +93,21 @@ impl Source {
     /// All Services and exports that are known of.
     pub fn keys(&self) -> BTreeSet<&ServiceKey> {
         self.services.keys().chain(self.exports.keys()).collect()
+    }
+
+    /// The names of all Services.
+    pub fn service_names(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.services.keys()
+    }
+
+    /// The names of all ServiceExports.
+    pub fn export_names(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.exports.keys()
+    }
+
+    /// The names of all EndpointSlices that belong to a Service.
+    pub fn slice_names(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.owners.keys()
     }
 
     /// How many Services it offers for mirroring, for [`Contact::Live`](crate::staleness::Contact::Live).

@@ -1,0 +1,95 @@
+//! The resources that are watched, and how each is read.
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use tombolo_api::mcs::v1beta1::{ServiceExport, ServiceImport};
+use tombolo_api::{about, mcs};
+
+/// A kind of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    Namespace,
+    Node,
+    ServiceCidr,
+    Service,
+    Slice,
+    Endpoints,
+    Export,
+    Import,
+    Property,
+    Secret,
+    ConfigMap,
+}
+
+/// An object of one of the kinds.
+#[derive(Debug, Clone)]
+pub(crate) enum Item {
+    Namespace(Box<core::Namespace>),
+    Node(Box<core::Node>),
+    ServiceCidr(Box<networking::ServiceCIDR>),
+    Service(Box<core::Service>),
+    Slice(Box<discovery::EndpointSlice>),
+    Endpoints(Box<core::Endpoints>),
+    Export(Box<ServiceExport>),
+    Import(Box<ServiceImport>),
+    Property(Box<about::ClusterProperty>),
+    Secret(Box<core::Secret>),
+    ConfigMap(Box<core::ConfigMap>),
+}
+
+impl Kind {
+    /// Its name as in `kubectl get`.
+    pub(crate) fn name(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The versions that it can be served in, the one to be preferred first.
+    pub(crate) fn resources(self) -> Vec<ApiResource> {
+        let (group, versions, plural, kind) = self.row();
+        let resource =
+            |version: &&str| ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        versions.iter().map(resource).collect()
+    }
+
+    /// Whether a cluster without this resource is as good as one with none of its objects.
+    pub(crate) fn may_be_absent(self) -> bool {
+        matches!(self, Self::Export | Self::Import | Self::Property | Self::ServiceCidr)
+    }
+
+    /// Reads an object.
+    pub(crate) fn read(self, object: DynamicObject) -> Result<Item, serde_json::Error> {
+        let value = serde_json::to_value(object)?;
+        Ok(match self {
+            Self::Namespace => Item::Namespace(serde_json::from_value(value)?),
+            Self::Node => Item::Node(serde_json::from_value(value)?),
+            Self::ServiceCidr => Item::ServiceCidr(serde_json::from_value(value)?),
+            Self::Service => Item::Service(serde_json::from_value(value)?),
+            Self::Slice => Item::Slice(serde_json::from_value(value)?),
+            Self::Endpoints => Item::Endpoints(serde_json::from_value(value)?),
+            Self::Export => Item::Export(serde_json::from_value(value)?),
+            Self::Import => Item::Import(serde_json::from_value(value)?),
+            Self::Property => Item::Property(serde_json::from_value(value)?),
+            Self::Secret => Item::Secret(serde_json::from_value(value)?),
+            Self::ConfigMap => Item::ConfigMap(serde_json::from_value(value)?),
+        })
+    }
+
+    fn row(self) -> (&'static str, &'static [&'static str], &'static str, &'static str) {
+        const MCS: &[&str] = &["v1beta1", "v1alpha1"];
+        match self {
+            Self::Namespace => ("", &["v1"], "namespaces", "Namespace"),
+            Self::Node => ("", &["v1"], "nodes", "Node"),
+            Self::ServiceCidr => ("networking.k8s.io", &["v1"], "servicecidrs", "ServiceCIDR"),
+            Self::Service => ("", &["v1"], "services", "Service"),
+            Self::Slice => ("discovery.k8s.io", &["v1"], "endpointslices", "EndpointSlice"),
+            Self::Endpoints => ("", &["v1"], "endpoints", "Endpoints"),
+            Self::Export => (mcs::GROUP, MCS, "serviceexports", "ServiceExport"),
+            Self::Import => (mcs::GROUP, MCS, "serviceimports", "ServiceImport"),
+            Self::Property => (about::GROUP, MCS, "clusterproperties", "ClusterProperty"),
+            Self::Secret => ("", &["v1"], "secrets", "Secret"),
+            Self::ConfigMap => ("", &["v1"], "configmaps", "ConfigMap"),
+        }
+    }
+}
