@@ -105,6 +105,14 @@ pub struct Args {
     /// Where to answer /healthz, /readyz and /metrics by HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
+
+    /// What is logged: all, debug, info, warn, error or none
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+
+    /// Log in JSON, a line an object
+    #[arg(long)]
+    log_json: bool,
 }
 
 /// Runs until SIGINT or SIGTERM. What stands then stays.
@@ -112,6 +120,7 @@ pub struct Args {
 /// # Errors
 /// A kubeconfig that cannot be used, an address that cannot be listened on, settings that contradict each other.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    crate::log::start(&args.log_level, args.log_json)?;
     let client = client::connect(args.kubeconfig.as_deref()).await?;
     let options = options(args)?;
     let stop = CancellationToken::new();

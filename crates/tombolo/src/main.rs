@@ -7,6 +7,8 @@ mod agent;
 mod apiserver;
 mod bgp;
 mod bgp_flags;
+mod client;
+mod controller;
 mod dns;
 mod kgctl;
 mod lab;
@@ -32,6 +34,8 @@ struct Tombolo {
 enum Command {
     /// Run the agent of a node: the mesh, its routes and firewall, the service proxy
     Agent(Box<agent::Args>),
+    /// Run the controller of a cluster: it mirrors and imports the Services of others
+    Controller(Box<controller::Args>),
     /// Answer DNS queries for the services of a cluster
     Dns(dns::Args),
     /// Run a BGP route reflector
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
     let runtime = match &command {
         // One thread is enough for what waits most of the time, and takes less memory.
         Command::Agent(_)
+        | Command::Controller(_)
         | Command::Dns(_)
         | Command::RouteReflector(_)
         | Command::Bgp(_)
@@ -85,6 +90,7 @@ fn main() -> ExitCode {
     };
     let done = match command {
         Command::Agent(args) => runtime.block_on(agent::run(*args)),
+        Command::Controller(args) => runtime.block_on(controller::run(*args)),
         Command::Dns(args) => runtime.block_on(dns::run(args)),
         Command::RouteReflector(args) => runtime.block_on(route_reflector::run(*args)),
         Command::Bgp(args) => bgp::run(&args),
