@@ -176,7 +176,9 @@ impl Engine {
         let namespace = Some(self.options.own_namespace.clone());
         for kind in self.kinds() {
             let scope = match kind {
-                Kind::Secret => Scope { namespace: namespace.clone(), labels: Some(crate::SOURCE_LABEL.to_owned()), fields: None },
+                Kind::Secret => {
+                    Scope { namespace: namespace.clone(), labels: Some(crate::SOURCE_LABEL.to_owned()), fields: None }
+                }
                 Kind::ConfigMap => {
                     let fields = Some(format!("metadata.name={}", status::NAME));
                     Scope { namespace: namespace.clone(), labels: None, fields }
@@ -354,10 +356,11 @@ impl Engine {
     /// Follows the settings and the Secrets: sources that are new are connected to, others are left.
     fn connect(&mut self) {
         let named = self.options.sources.iter().cloned();
-        let more = self.own.sources.iter().map(|(name, text)| SourceOptions {
-            name: name.clone(),
-            location: Location::Text(text.clone()),
-        });
+        let more = self
+            .own
+            .sources
+            .iter()
+            .map(|(name, text)| SourceOptions { name: name.clone(), location: Location::Text(text.clone()) });
         let mut wanted: Vec<SourceOptions> = named.collect();
         for source in more {
             if !wanted.iter().any(|other| other.name == source.name) {
@@ -587,7 +590,8 @@ impl Engine {
             return;
         }
         self.status_due = None;
-        let rows: BTreeMap<String, Row> = self.remotes.iter().map(|remote| (remote.name.clone(), self.row(remote))).collect();
+        let rows: BTreeMap<String, Row> =
+            self.remotes.iter().map(|remote| (remote.name.clone(), self.row(remote))).collect();
         self.count(&rows);
         let is_said = rows == self.written && !self.is_confirmation_done;
         if !self.can_write() || is_said || (rows.is_empty() && self.own.status.is_none()) {
@@ -668,9 +672,15 @@ fn say_standing(source: &str, standing: Standing, trouble: Option<String>) {
         Standing::Waiting => {}
         Standing::Live => tracing::info!(source, "is live"),
         Standing::Stale { .. } => {
-            tracing::warn!(source, trouble, "is stale: what it offered stays, and is marked, until --stale-after has passed");
+            tracing::warn!(
+                source,
+                trouble,
+                "is stale: what it offered stays, and is marked, until --stale-after has passed"
+            );
         }
-        Standing::Gone => tracing::warn!(source, trouble, "was out of reach for --stale-after: what it offered is withdrawn"),
+        Standing::Gone => {
+            tracing::warn!(source, trouble, "was out of reach for --stale-after: what it offered is withdrawn")
+        }
         Standing::Held { since } => tracing::warn!(source, "{}", held(source, since)),
     }
 }

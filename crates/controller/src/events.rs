@@ -63,7 +63,11 @@ pub(crate) fn write(client: &Client, word: &Word) {
     let api: Api<core::Event> = Api::namespaced(client.clone(), namespace);
     tokio::spawn(async move {
         if let Err(error) = api.create(&PostParams::default(), &event).await {
-            tracing::debug!(error = words(&error), next = "let the controller create Events: see deploy/", "cannot write an Event");
+            tracing::debug!(
+                error = words(&error),
+                next = "let the controller create Events: see deploy/",
+                "cannot write an Event"
+            );
         }
     });
 }

@@ -62,7 +62,7 @@ pub(crate) async fn elect(
                     tracing::warn!(error, lease = %format!("{namespace}/{NAME}"), next, "cannot take part in the election");
                 }
                 if renewed.elapsed() > DEADLINE {
-                    leads.send_if_modified(|leads| std::mem::take(leads));
+                    leads.send_if_modified(std::mem::take);
                 }
             }
         }

@@ -60,9 +60,17 @@ impl Default for Metrics {
             waiting: Gauge::default(),
         };
         registry.register("leader", "Whether this controller writes", metrics.leads.clone());
-        registry.register("source_standing", "What each source counts for: 1 at its standing", metrics.standing.clone());
+        registry.register(
+            "source_standing",
+            "What each source counts for: 1 at its standing",
+            metrics.standing.clone(),
+        );
         registry.register("source_offers", "Services and ServiceExports of each source", metrics.offered.clone());
-        registry.register("conflicts", "Services that are not mirrored as their name is taken", metrics.conflicts.clone());
+        registry.register(
+            "conflicts",
+            "Services that are not mirrored as their name is taken",
+            metrics.conflicts.clone(),
+        );
         registry.register("refused", "Values that are refused", metrics.refused.clone());
         registry.register("mirrors", "Mirrored Services", metrics.mirrors.clone());
         registry.register("imports", "ServiceImports", metrics.imports.clone());

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use tombolo_services::EndpointMode;
 use tombolo_services::clusters::ClusterId;
 use tombolo_services::mirrors::Choice;
 use tombolo_services::selector::Selector;
 use tombolo_services::staleness::Limits;
-use tombolo_services::EndpointMode;
 
 /// Where another cluster is found.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -91,12 +91,22 @@ impl Own {
                 Concerned::default()
             }
             (Change::Apply(Object::Import(key, import)), Some(Item::Import(object))) => {
-                self.keep_conditions(Kind::Import, key, object.status.map(|status| status.conditions), &object.metadata);
+                self.keep_conditions(
+                    Kind::Import,
+                    key,
+                    object.status.map(|status| status.conditions),
+                    &object.metadata,
+                );
                 self.kept.set_import(key.clone(), Some(Known::written(&object.metadata, *import.clone())));
                 Concerned::default()
             }
             (Change::Apply(Object::Export(key, conditions)), Some(Item::Export(object))) => {
-                self.keep_conditions(Kind::Export, key, object.status.map(|status| status.conditions), &object.metadata);
+                self.keep_conditions(
+                    Kind::Export,
+                    key,
+                    object.status.map(|status| status.conditions),
+                    &object.metadata,
+                );
                 self.kept.set_export(key.clone(), Some(Known::written(&object.metadata, conditions.clone())));
                 Concerned::default()
             }
@@ -229,9 +239,7 @@ impl Own {
             }
             Kind::Node => Concerned::all_if(self.ground.set_node(&key.name, None)),
             Kind::ServiceCidr => Concerned::all_if(self.ground.set_service_cidrs(&key.name, None)),
-            Kind::Property => {
-                Concerned::all_if(key.name == about::CLUSTER_ID && self.id.take().is_some())
-            }
+            Kind::Property => Concerned::all_if(key.name == about::CLUSTER_ID && self.id.take().is_some()),
             // The Secret's name is made of the source's (`tombolo accept`).
             Kind::Secret => {
                 self.sources.retain(|name, _| key.name != crate::secret_name(name));
@@ -287,7 +295,8 @@ impl Own {
         self.local.set_service(key.clone(), None);
         let has_moved = self.addresses.insert(key.clone(), addresses.clone()) != Some(addresses);
         let unit = kept::unit_of_service(&key, &ours);
-        let mut concerned = Concerned::one(self.kept.set_service(key.clone(), Some(Known::new(&object.metadata, ours))));
+        let mut concerned =
+            Concerned::one(self.kept.set_service(key.clone(), Some(Known::new(&object.metadata, ours))));
         if has_moved || was_foreign {
             concerned.add(Concerned::one(Some(unit)));
         }

@@ -176,7 +176,9 @@ impl Remote {
         for refusal in &mut refused {
             refusal.object = format!("{} of {}", refusal.object, self.name);
         }
-        if refused.is_empty() {
+        // What is never taken is nobody's worry: the API server's own endpoints are often a loopback address.
+        let is_system = key.namespace == "kube-system" || *key == ServiceKey::new("default", "kubernetes");
+        if refused.is_empty() || is_system {
             self.refused.remove(&(kind, key.clone()));
         } else {
             self.refused.insert((kind, key.clone()), refused);

@@ -119,7 +119,8 @@ async fn client(location: &Location) -> Result<Client, String> {
             from(read).await?
         }
         Location::Text(text) => {
-            from(Kubeconfig::from_yaml(text).map_err(|error| format!("its Secret holds no kubeconfig: {error}"))?).await?
+            from(Kubeconfig::from_yaml(text).map_err(|error| format!("its Secret holds no kubeconfig: {error}"))?)
+                .await?
         }
         Location::Url(url) => {
             let url = url.parse().map_err(|error| format!("{url:?} is no URL of an API server: {error}"))?;

@@ -49,7 +49,13 @@ pub(crate) struct Scope {
 }
 
 /// Watches the objects of a kind until `send` says that nobody listens.
-pub(crate) async fn follow<T>(client: Client, kind: Kind, scope: Scope, sender: mpsc::Sender<T>, make: impl Fn(Seen) -> T) {
+pub(crate) async fn follow<T>(
+    client: Client,
+    kind: Kind,
+    scope: Scope,
+    sender: mpsc::Sender<T>,
+    make: impl Fn(Seen) -> T,
+) {
     let mut is_absent = false;
     loop {
         for (place, resource) in kind.resources().iter().enumerate() {
@@ -59,7 +65,8 @@ pub(crate) async fn follow<T>(client: Client, kind: Kind, scope: Scope, sender: 
             }
         }
         if !kind.may_be_absent() {
-            let words = format!("cannot list {}: this is no Kubernetes API server, or not one of v1.21 or later", kind.name());
+            let words =
+                format!("cannot list {}: this is no Kubernetes API server, or not one of v1.21 or later", kind.name());
             if sender.send(make(Seen::Trouble(kind, words))).await.is_err() {
                 return;
             }

@@ -7,7 +7,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams, Preconditions,
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+    Preconditions,
 };
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -35,10 +36,16 @@ enum What {
     /// Make it, and then write its status.
     Create(Value, Option<Value>),
     /// Change it, where it is still the one of this UID, its status, or both.
-    Patch { uid: String, patch: Option<Value>, status: Option<Value> },
+    Patch {
+        uid: String,
+        patch: Option<Value>,
+        status: Option<Value>,
+    },
     /// Apply conditions of ours among those of others.
     Conditions(Value),
-    Delete { uid: Option<String> },
+    Delete {
+        uid: Option<String>,
+    },
     /// Delete the Namespace, or leave it to those who have something in it.
     DeleteNamespace,
 }
@@ -78,8 +85,8 @@ fn step(change: Change, own: &Own) -> Option<Step> {
         Change::Apply(Object::Import(key, import)) => {
             let old = kept.import(key);
             let (conditions, _) = own.conditions.get(&(Kind::Import, key.clone())).cloned().unwrap_or_default();
-            let is_new =
-                old.is_none_or(|old| old.value.clusters != import.clusters || old.value.conditions != import.conditions);
+            let is_new = old
+                .is_none_or(|old| old.value.clusters != import.clusters || old.value.conditions != import.conditions);
             let status = is_new.then(|| to::import_status(import, &conditions, &now(), true));
             let status = status.and_then(|status| Some(json!({ "status": value(&status)? })));
             let old = old.map(|old| (old.uid.clone(), value(&to::import(key, &old.value))));

@@ -234,7 +234,8 @@ mod tests {
 
     #[test]
     fn sources_have_names_and_come_in_order() {
-        let options = parse(&["--source", "west=/w", "--source=east=/e", "--source-api", "dev=http://[::1]:8001"]).unwrap();
+        let options =
+            parse(&["--source", "west=/w", "--source=east=/e", "--source-api", "dev=http://[::1]:8001"]).unwrap();
         let names: Vec<&str> = options.sources.iter().map(|source| source.name.as_str()).collect();
         assert_eq!(names, ["west", "east", "dev"]);
         assert_eq!(options.sources[2].location, Location::Url("http://[::1]:8001".to_owned()));

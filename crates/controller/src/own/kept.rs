@@ -119,7 +119,8 @@ impl Kept {
                 names.iter().map(|name| ServiceKey::new(&unit.namespace, name)).collect()
             };
             let slices = names(&members.slices).into_iter();
-            objects.slices = slices.filter_map(|key| Some((key.clone(), self.slices.get(&key)?.value.clone()))).collect();
+            objects.slices =
+                slices.filter_map(|key| Some((key.clone(), self.slices.get(&key)?.value.clone()))).collect();
             let services = names(&members.services).into_iter();
             objects.services =
                 services.filter_map(|key| Some((key.clone(), self.services.get(&key)?.value.clone()))).collect();
@@ -205,7 +206,11 @@ impl Kept {
     }
 
     /// Returns the service that is concerned, where there is news.
-    pub(crate) fn set_endpoints(&mut self, key: ServiceKey, value: Option<Known<LegacyEndpoints>>) -> Option<ServiceKey> {
+    pub(crate) fn set_endpoints(
+        &mut self,
+        key: ServiceKey,
+        value: Option<Known<LegacyEndpoints>>,
+    ) -> Option<ServiceKey> {
         set(&mut self.endpoints, &key, value).then_some(key)
     }
 
