@@ -34,7 +34,8 @@ async fn respond(shared: &Arc<Shared>, user: Option<User>, request: Request<Body
     let route = route(request.uri().path());
     match route {
         Route::Health => return health(request.method(), request.uri().path(), request.uri().query()),
-        Route::Version => return Ok(json_response(200, &version())),
+        // Open to all, as a real one is by default, where nobody says otherwise.
+        Route::Version if shared.authorizer.is_none() => return Ok(json_response(200, &version())),
         _ => {}
     }
     let Some(user) = user else { return Err(Status::unauthorized()) };
@@ -53,7 +54,8 @@ async fn respond(shared: &Arc<Shared>, user: Option<User>, request: Request<Body
         Route::Resources(group, version) => discovery::resources(shared, &group, &version),
         Route::OpenApiV2 => documents::v2(shared, request.headers()),
         Route::OpenApiV3(path) => documents::v3(shared, &path),
-        Route::Health | Route::Version | Route::Unknown => Err(Status::no_such_path()),
+        Route::Version => Ok(json_response(200, &version())),
+        Route::Health | Route::Unknown => Err(Status::no_such_path()),
     }
 }
 

@@ -79,11 +79,16 @@ pub async fn join(invitation: &Invitation) -> Result<Joined, Error> {
 /// # Errors
 /// In words, with what to do. The kubeconfig stays good as long as it was.
 pub async fn renew_if_due(kubeconfig: &str) -> Result<Option<String>, Error> {
+    renew_if_due_at(kubeconfig, now()).await
+}
+
+/// [`renew_if_due`] as of a moment, in Unix seconds.
+pub(crate) async fn renew_if_due_at(kubeconfig: &str, moment: i64) -> Result<Option<String>, Error> {
     let Some(access) = Access::read(kubeconfig)? else { return Ok(None) };
     let (begins, expires) = access.life()?;
     // Certificates begin before they are given.
     let given = begins + BACK.whole_seconds();
-    if now() < given + (expires - given) / 3 * 2 {
+    if moment < given + (expires - given) / 3 * 2 {
         return Ok(None);
     }
     renew_access(access).await.map(Some)

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use authority::{announce, announced, load_or_create, next_revision};
 pub use clusters::KubeAdmissions;
 pub use invites::{Invite, invite};
-pub use sources::{KUBECONFIG, Renewed, SOURCE, renew_sources, source_name, store_source};
+pub use sources::{KUBECONFIG, Renewed, SOURCE, renew_sources, renew_sources_at, source_name, store_source};
 
 use crate::{Error, Identity};
 

@@ -5,6 +5,7 @@ use kube::Client;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 
 use super::{MANAGER, api, code, field, refused, secret};
+use crate::admissions::now;
 use crate::{Error, client};
 
 /// The label of a Secret that holds a source's kubeconfig; its value is the source's name.
@@ -61,6 +62,14 @@ pub async fn store_source(client: Client, namespace: &str, source: &str, kubecon
 /// # Errors
 /// When the sources can't be listed; what becomes of each is in its [`Renewed`].
 pub async fn renew_sources(client: Client, namespace: &str) -> Result<Vec<Renewed>, Error> {
+    renew_sources_at(client, namespace, now()).await
+}
+
+/// [`renew_sources`] as of a moment, in Unix seconds.
+///
+/// # Errors
+/// As [`renew_sources`].
+pub async fn renew_sources_at(client: Client, namespace: &str, moment: i64) -> Result<Vec<Renewed>, Error> {
     let api = api(client, namespace);
     let what = format!("the sources in {namespace} can't be listed");
     let sources = api.list(&ListParams::default().labels(SOURCE)).await.map_err(refused(what))?;
@@ -68,14 +77,14 @@ pub async fn renew_sources(client: Client, namespace: &str) -> Result<Vec<Renewe
     for known in sources.items {
         let labels = known.metadata.labels.as_ref();
         let Some(source) = labels.and_then(|labels| labels.get(SOURCE)).cloned() else { continue };
-        renewed.push(Renewed { result: renew(&api, known).await, source });
+        renewed.push(Renewed { result: renew(&api, known, moment).await, source });
     }
     Ok(renewed)
 }
 
-async fn renew(api: &kube::Api<Secret>, known: Secret) -> Result<bool, Error> {
+async fn renew(api: &kube::Api<Secret>, known: Secret, moment: i64) -> Result<bool, Error> {
     let Some(kubeconfig) = field(&known.data, KUBECONFIG) else { return Ok(false) };
-    let Some(new) = client::renew_if_due(&kubeconfig).await? else { return Ok(false) };
+    let Some(new) = client::renew_if_due_at(&kubeconfig, moment).await? else { return Ok(false) };
     let name = known.metadata.name.unwrap_or_default();
     let what = format!("the renewed certificate can't be kept in the Secret {name}");
     // With the resource version, so that a kubeconfig that came in between is not undone.
