@@ -285,4 +285,5 @@ async fn every_kind_is_watched_and_only_changes_are_events() {
     });
     let text = text.await;
     assert!(text.contains("tombolo_emitter_joined_total 1") && text.contains("tombolo_emitter_objects 2"), "{text}");
+    assert!(text.contains("tombolo_emitter_admitted 1"), "{text}");
 }

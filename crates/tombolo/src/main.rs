@@ -3,6 +3,7 @@
 //! One binary: each subcommand has a file of its own that takes the arguments in and wires the crates together. Called
 //! as `kgctl` it is Kilo's `kgctl`.
 
+mod accept;
 mod agent;
 mod apiserver;
 mod bgp;
@@ -10,6 +11,7 @@ mod bgp_flags;
 mod client;
 mod controller;
 mod dns;
+mod invite;
 mod kgctl;
 mod lab;
 mod log;
@@ -36,6 +38,10 @@ enum Command {
     Agent(Box<agent::Args>),
     /// Run the controller of a cluster: it mirrors and imports the Services of others
     Controller(Box<controller::Args>),
+    /// Invite another cluster to read the services that this one exports
+    Invite(invite::Args),
+    /// Accept an invitation of another cluster: its services become a source of this one's
+    Accept(accept::Args),
     /// Answer DNS queries for the services of a cluster
     Dns(dns::Args),
     /// Run a BGP route reflector
@@ -73,6 +79,8 @@ fn main() -> ExitCode {
         // One thread is enough for what waits most of the time, and takes less memory.
         Command::Agent(_)
         | Command::Controller(_)
+        | Command::Invite(_)
+        | Command::Accept(_)
         | Command::Dns(_)
         | Command::RouteReflector(_)
         | Command::Bgp(_)
@@ -91,6 +99,8 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Agent(args) => runtime.block_on(agent::run(*args)),
         Command::Controller(args) => runtime.block_on(controller::run(*args)),
+        Command::Invite(args) => runtime.block_on(invite::run(args)),
+        Command::Accept(args) => runtime.block_on(accept::run(args)),
         Command::Dns(args) => runtime.block_on(dns::run(args)),
         Command::RouteReflector(args) => runtime.block_on(route_reflector::run(*args)),
         Command::Bgp(args) => bgp::run(&args),

@@ -29,6 +29,14 @@ pub struct Joined {
     pub expires: i64,
 }
 
+/// Where an emitter is, as `https://HOST:PORT`, out of that or `HOST:PORT`.
+///
+/// # Errors
+/// When it is neither.
+pub fn emitter_url(text: &str) -> Result<String, Error> {
+    Endpoint::parse(text).map(|endpoint| endpoint.url())
+}
+
 /// Uses an invitation: asks each of its URLs, in order, until one answers, and trusts only the emitter whose CA the
 /// invitation names.
 ///

@@ -24,7 +24,9 @@ use tokio_util::sync::CancellationToken;
 pub use authority::{announce, announced, load_or_create, next_revision};
 pub use clusters::KubeAdmissions;
 pub use invites::{Invite, invite};
-pub use sources::{KUBECONFIG, Renewed, SOURCE, renew_sources, renew_sources_at, source_name, store_source};
+pub use sources::{
+    KUBECONFIG, Renewed, SOURCE, check_source, renew_sources, renew_sources_at, source_name, store_source,
+};
 
 use crate::{Error, Identity};
 
@@ -39,7 +41,7 @@ pub const KEPT: &str = "tombolo.io/emitter";
 
 const MANAGED_BY: &str = tombolo_api::tombolo::MANAGED_BY_LABEL;
 
-const NEXT: &str = "the emitter needs the Role tombolo-emitter of deploy/ in its namespace";
+const NEXT: &str = "see that the namespace is there, and that Secrets may be read and written in it (docs/emitter.md)";
 
 /// All that a controller needs to begin: the identity that its cluster keeps, and who is admitted.
 ///

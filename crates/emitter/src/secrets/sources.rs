@@ -1,5 +1,6 @@
 //! In the importing cluster: the kubeconfigs for the emitters of others.
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -10,6 +11,9 @@ use crate::{Error, client};
 
 /// The label of a Secret that holds a source's kubeconfig; its value is the source's name.
 pub const SOURCE: &str = "tombolo.io/source";
+
+/// The longest name that `tombolo controller` takes for a source.
+const LONGEST: usize = 40;
 
 /// The key of the kubeconfig.
 pub const KUBECONFIG: &str = "kubeconfig";
@@ -33,14 +37,26 @@ pub fn source_name(source: &str) -> String {
 /// # Errors
 /// When the name is none, the Secret is somebody else's, or the API refuses.
 pub async fn store_source(client: Client, namespace: &str, source: &str, kubeconfig: &str) -> Result<(), Error> {
-    if !crate::is_cluster_name(source) {
-        let what = "lower-case letters, digits and hyphens, 63 at most";
+    store(client, namespace, source, kubeconfig, false).await
+}
+
+/// Whether [`store_source`] would do, before an invitation is used up for it.
+///
+/// # Errors
+/// As [`store_source`].
+pub async fn check_source(client: Client, namespace: &str, source: &str) -> Result<(), Error> {
+    store(client, namespace, source, "", true).await
+}
+
+async fn store(client: Client, namespace: &str, source: &str, kubeconfig: &str, dry_run: bool) -> Result<(), Error> {
+    if !crate::is_cluster_name(source) || source.len() > LONGEST {
+        let what = "lower-case letters, digits and hyphens, 40 at most";
         return Err(Error::State(format!("{source:?} can't be the name of a source; take one of {what}")));
     }
     let (api, name) = (api(client, namespace), source_name(source));
     let what = || format!("the Secret {namespace}/{name} can't be written");
     let new = secret(&name, (SOURCE, source), None, [(KUBECONFIG, kubeconfig.to_owned())]);
-    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let params = PostParams { field_manager: Some(MANAGER.into()), dry_run };
     match api.create(&params, &new).await {
         Ok(_) => return Ok(()),
         Err(error) if code(&error) == Some(409) => {}
@@ -52,7 +68,8 @@ pub async fn store_source(client: Client, namespace: &str, source: &str, kubecon
         return Err(Error::State(text));
     }
     let patch = serde_json::json!({"data": new.data});
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(refused(what()))?;
+    let params = PatchParams { dry_run, ..PatchParams::default() };
+    api.patch(&name, &params, &Patch::Merge(patch)).await.map_err(refused(what()))?;
     Ok(())
 }
 
@@ -82,17 +99,15 @@ pub async fn renew_sources_at(client: Client, namespace: &str, moment: i64) -> R
     Ok(renewed)
 }
 
-async fn renew(api: &kube::Api<Secret>, known: Secret, moment: i64) -> Result<bool, Error> {
+async fn renew(api: &kube::Api<Secret>, mut known: Secret, moment: i64) -> Result<bool, Error> {
     let Some(kubeconfig) = field(&known.data, KUBECONFIG) else { return Ok(false) };
     let Some(new) = client::renew_if_due_at(&kubeconfig, moment).await? else { return Ok(false) };
-    let name = known.metadata.name.unwrap_or_default();
+    let name = known.metadata.name.clone().unwrap_or_default();
     let what = format!("the renewed certificate can't be kept in the Secret {name}");
-    // With the resource version, so that a kubeconfig that came in between is not undone.
-    let patch = serde_json::json!({
-        "metadata": {"resourceVersion": known.metadata.resource_version},
-        "data": {KUBECONFIG: k8s_openapi::ByteString(new.into_bytes())},
-    });
-    match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+    // It has its resource version, so that a kubeconfig that came in between is not undone.
+    known.data.get_or_insert_default().insert(KUBECONFIG.to_owned(), ByteString(new.into_bytes()));
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    match api.replace(&name, &params, &known).await {
         Ok(_) => Ok(true),
         Err(error) if matches!(code(&error), Some(404 | 409)) => Ok(false),
         Err(error) => Err(refused(what)(error)),

@@ -67,10 +67,6 @@ pub(crate) struct Given {
 pub(super) async fn join(shared: &Arc<Shared>, peer: &Peer, request: Request<Body>) -> Result<Response, Status> {
     // Everything that is wrong is answered alike, and after the same time.
     let asked = body(request).await?;
-    let Ok(Ok(_turn)) = tokio::time::timeout(TURN, shared.joining.acquire()).await else {
-        shared.metrics.refuse("too-many-joining");
-        return Err(Status::new(429, "TooManyRequests", "too many clusters join at this moment; try again"));
-    };
     let Ok(asked) = serde_json::from_slice::<JoinRequest>(&asked) else {
         return Err(refuse(shared, peer, "malformed-join", "the request to join is malformed").await);
     };
@@ -81,8 +77,14 @@ pub(super) async fn join(shared: &Arc<Shared>, peer: &Peer, request: Request<Bod
     if let Err(error) = shared.identity.authority.sign_client(&asked.request, "probe", Duration::from_secs(1)) {
         return Err(refuse(shared, peer, "malformed-join", &error.to_string()).await);
     }
-    let claim = shared.admissions.claim(&asked.id, &asked.secret);
-    let cluster = match tokio::time::timeout(PATIENCE, claim).await {
+    let Ok(Ok(turn)) = tokio::time::timeout(TURN, shared.joining.acquire()).await else {
+        shared.metrics.refuse("too-many-joining");
+        return Err(Status::new(429, "TooManyRequests", "too many clusters join at this moment; try again"));
+    };
+    let claim = tokio::time::timeout(PATIENCE, shared.admissions.claim(&asked.id, &asked.secret)).await;
+    // Who is refused waits, but nobody else for that.
+    drop(turn);
+    let cluster = match claim {
         Ok(Ok(cluster)) => cluster,
         Ok(Err(ClaimError::Unavailable(why))) => return Err(unavailable(shared, &why)),
         Err(_) => return Err(unavailable(shared, "the cluster's own API does not answer")),

@@ -115,6 +115,7 @@ impl Emitter {
             shutdown,
         });
         tokio::spawn(connection::accept(shared.clone(), listener));
+        tokio::spawn(count_admitted(shared.clone()));
         tracing::info!(%address, "the emitter accepts connections");
         Ok(Emitter { shared, address })
     }
@@ -198,6 +199,19 @@ impl Emitter {
 
     fn store(&self) -> &Store {
         self.shared.server.store()
+    }
+}
+
+/// Keeps the number of admitted clusters up to date.
+async fn count_admitted(shared: Arc<Shared>) {
+    let mut admitted = shared.admissions.admitted();
+    loop {
+        let count = admitted.borrow_and_update().as_ref().map_or(0, |admitted| admitted.clusters().len());
+        shared.metrics.admitted.set(i64::try_from(count).unwrap_or(i64::MAX));
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            changed = admitted.changed() => if changed.is_err() { return },
+        }
     }
 }
 
