@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tombolo_api::tombolo::{HELD_SINCE, STALE_SINCE};
+use tombolo_emitter::secrets;
 use tombolo_proxy::ServiceKey;
 use tombolo_services::clusters::{self, ClusterId};
 use tombolo_services::staleness::{Standing, Tracker};
 use tombolo_services::{Here, Timestamp};
 
+use crate::emit::{self, Feed};
 use crate::events::Word;
 use crate::health::{self, Readiness};
 use crate::kinds::Kind;
@@ -77,6 +79,7 @@ struct Engine {
     leads: watch::Receiver<bool>,
     has_begun: bool,
     troubles: BTreeMap<Kind, String>,
+    feed: Option<Feed>,
     written: BTreeMap<String, Row>,
     status_job: Option<tokio::task::JoinHandle<bool>>,
     status_due: Option<Instant>,
@@ -88,7 +91,7 @@ struct Engine {
 /// Mirrors and imports until `stop`. What stands then stays.
 ///
 /// # Errors
-/// Where `--listen` cannot be listened on.
+/// Where `--listen` or `--emit` cannot be listened on, or the emitter's key cannot be kept.
 pub async fn run(client: Client, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     let options = Arc::new(options);
     let (metrics, readiness) = (Arc::new(Metrics::default()), Arc::new(Readiness::default()));
@@ -100,10 +103,19 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         let namespace = options.own_namespace.clone();
         tokio::spawn(leader::elect(client.clone(), namespace, identity, leads, stop.clone()))
     });
+    let renewal = emit::renew(client.clone(), options.own_namespace.clone(), leading.clone());
+    let renewal = tokio::spawn(renewal);
     let (sender, messages) = mpsc::channel(4096);
-    let mut engine = Engine::new(client, options, sender, leading, metrics, readiness);
+    let mut engine = Engine::new(client, Arc::clone(&options), sender, leading, metrics, readiness);
+    if let Some(emit) = &options.emit {
+        let emitter = emit::start(&engine.client, &options.own_namespace, emit, stop.clone()).await?;
+        let feed = Feed::new(emitter, options.export_choice.clone());
+        engine.metrics.with(|registry| feed.metrics().register(registry));
+        engine.feed = Some(feed);
+    }
     engine.watch_own();
     engine.follow_loop(messages, &stop).await;
+    renewal.abort();
     // What is on its way is written to its end, before another one leads.
     let rest = async { while engine.jobs.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(5), rest).await;
@@ -143,6 +155,7 @@ impl Engine {
             leads,
             has_begun: false,
             troubles: BTreeMap::new(),
+            feed: None,
             written: BTreeMap::new(),
             status_job: None,
             status_due: None,
@@ -166,7 +179,7 @@ impl Engine {
             Kind::Secret,
             Kind::ConfigMap,
         ];
-        if self.options.legacy_endpoints {
+        if self.options.legacy_endpoints || self.feed.is_some() {
             kinds.push(Kind::Endpoints);
         }
         kinds
@@ -177,13 +190,14 @@ impl Engine {
         for kind in self.kinds() {
             let scope = match kind {
                 Kind::Secret => {
-                    Scope { namespace: namespace.clone(), labels: Some(crate::SOURCE_LABEL.to_owned()), fields: None }
+                    Scope { namespace: namespace.clone(), labels: Some(secrets::SOURCE.to_owned()), fields: None }
                 }
                 Kind::ConfigMap => {
                     let fields = Some(format!("metadata.name={}", status::NAME));
                     Scope { namespace: namespace.clone(), labels: None, fields }
                 }
-                Kind::Endpoints => {
+                // The emitter offers people's own, too.
+                Kind::Endpoints if self.feed.is_none() => {
                     let label = format!("{}={}", tombolo_api::tombolo::MANAGED_BY_LABEL, tombolo_api::tombolo::MANAGER);
                     Scope { labels: Some(label), ..Scope::default() }
                 }
@@ -253,6 +267,9 @@ impl Engine {
                         }
                         _ => {}
                     }
+                    if let Some(feed) = &mut self.feed {
+                        feed.apply(&seen);
+                    }
                     concerned.add(self.own.apply(seen));
                 }
                 Message::Source(number, heard) => {
@@ -270,6 +287,11 @@ impl Engine {
         if is_whole {
             self.connect();
             self.confirm();
+            let id = self.id();
+            if let Some(feed) = &mut self.feed {
+                feed.set_id(id);
+                feed.set_ready();
+            }
         }
         if is_whole && !self.has_begun {
             self.has_begun = true;

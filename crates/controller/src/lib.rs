@@ -7,10 +7,12 @@
 //!
 //! [`run`] holds everything that is known in one task. An event says which services it concerns; these are planned
 //! anew, and the difference to what stands is written, several services at a time, each by one writer. So a change
-//! costs what it changes, whatever the number of clusters.
+//! costs what it changes, whatever the number of clusters. The same events feed the emitter (`tombolo-emitter`), which
+//! offers this cluster's Services to others.
 
 #![forbid(unsafe_code)]
 
+mod emit;
 mod engine;
 mod events;
 mod health;
@@ -28,13 +30,6 @@ mod watch;
 mod words;
 mod writer;
 
+pub use emit::EmitOptions;
 pub use engine::run;
 pub use options::{Location, Options, SourceOptions};
-
-/// On a Secret that holds the kubeconfig of another cluster, under the key `kubeconfig`: the name of the source.
-pub const SOURCE_LABEL: &str = "tombolo.io/source";
-
-/// The name of the Secret of a source.
-pub fn secret_name(source: &str) -> String {
-    format!("tombolo-source-{source}")
-}

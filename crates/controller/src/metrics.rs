@@ -45,7 +45,7 @@ pub(crate) struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("tombolo_controller");
+        let mut registry = Registry::default();
         let metrics = Self {
             registry: Mutex::default(),
             leads: Gauge::default(),
@@ -59,24 +59,32 @@ impl Default for Metrics {
             failures: Family::default(),
             waiting: Gauge::default(),
         };
-        registry.register("leader", "Whether this controller writes", metrics.leads.clone());
+        registry.register("tombolo_controller_leader", "Whether this controller writes", metrics.leads.clone());
         registry.register(
             "source_standing",
             "What each source counts for: 1 at its standing",
             metrics.standing.clone(),
         );
-        registry.register("source_offers", "Services and ServiceExports of each source", metrics.offered.clone());
+        registry.register(
+            "tombolo_controller_source_offers",
+            "Services and ServiceExports of each source",
+            metrics.offered.clone(),
+        );
         registry.register(
             "conflicts",
             "Services that are not mirrored as their name is taken",
             metrics.conflicts.clone(),
         );
-        registry.register("refused", "Values that are refused", metrics.refused.clone());
-        registry.register("mirrors", "Mirrored Services", metrics.mirrors.clone());
-        registry.register("imports", "ServiceImports", metrics.imports.clone());
-        registry.register("writes", "Writes, by kind", metrics.writes.clone());
-        registry.register("write_failures", "Writes that failed, by kind", metrics.failures.clone());
-        registry.register("waiting", "Services that are still to be looked at", metrics.waiting.clone());
+        registry.register("tombolo_controller_refused", "Values that are refused", metrics.refused.clone());
+        registry.register("tombolo_controller_mirrors", "Mirrored Services", metrics.mirrors.clone());
+        registry.register("tombolo_controller_imports", "ServiceImports", metrics.imports.clone());
+        registry.register("tombolo_controller_writes", "Writes, by kind", metrics.writes.clone());
+        registry.register("tombolo_controller_write_failures", "Writes that failed, by kind", metrics.failures.clone());
+        registry.register(
+            "tombolo_controller_waiting",
+            "Services that are still to be looked at",
+            metrics.waiting.clone(),
+        );
         Self { registry: Mutex::new(registry), ..metrics }
     }
 }
@@ -92,7 +100,6 @@ impl Metrics {
     }
 
     /// Another part's metrics.
-    #[expect(dead_code, reason = "the emitter's")]
     pub(crate) fn with(&self, register: impl FnOnce(&mut Registry)) {
         register(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }

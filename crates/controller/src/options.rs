@@ -7,8 +7,9 @@ use ipnet::IpNet;
 use tombolo_services::EndpointMode;
 use tombolo_services::clusters::ClusterId;
 use tombolo_services::mirrors::Choice;
-use tombolo_services::selector::Selector;
 use tombolo_services::staleness::Limits;
+
+use crate::emit::EmitOptions;
 
 /// Where another cluster is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +40,10 @@ pub struct Options {
     pub choice: Choice,
     /// Whether any are.
     pub mirror: bool,
-    /// Which Services of this cluster the emitter offers.
-    pub export_selector: Selector,
+    /// Which Services of this cluster the emitter offers, beside those with a ServiceExport.
+    pub export_choice: Choice,
+    /// Where the emitter is; none for no emitter.
+    pub emit: Option<EmitOptions>,
     /// What stands for the endpoints of a mirror, where its Service does not say.
     pub mode: EndpointMode,
     /// Whether mirrors have Endpoints, too.

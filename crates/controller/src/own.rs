@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use tombolo_api::about;
 use tombolo_api::tombolo::{MANAGED_BY_LABEL, MANAGER};
+use tombolo_emitter::secrets;
 use tombolo_proxy::ServiceKey;
 use tombolo_services::clusters::ClusterId;
 use tombolo_services::convert::{self, own};
@@ -183,8 +184,8 @@ impl Own {
             Item::ServiceCidr(object) => Concerned::all_if(self.ground.set_service_cidrs(&key.name, Some(&object))),
             Item::Property(object) => Concerned::all_if(self.property(&object)),
             Item::Secret(object) => {
-                let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(crate::SOURCE_LABEL));
-                let text = object.data.as_ref().and_then(|data| data.get("kubeconfig"));
+                let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(secrets::SOURCE));
+                let text = object.data.as_ref().and_then(|data| data.get(secrets::KUBECONFIG));
                 let text = text.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
                 if let (Some(name), Some(text)) = (label, text) {
                     self.sources.insert(name.clone(), text);
@@ -242,7 +243,7 @@ impl Own {
             Kind::Property => Concerned::all_if(key.name == about::CLUSTER_ID && self.id.take().is_some()),
             // The Secret's name is made of the source's (`tombolo accept`).
             Kind::Secret => {
-                self.sources.retain(|name, _| key.name != crate::secret_name(name));
+                self.sources.retain(|name, _| key.name != secrets::source_name(name));
                 Concerned::default()
             }
             Kind::ConfigMap => {
@@ -266,7 +267,7 @@ impl Own {
             Kind::Node => self.ground.nodes().map(named).collect(),
             Kind::ServiceCidr => self.ground.service_cidrs().map(named).collect(),
             Kind::Property => self.id.iter().map(|_| ServiceKey::new("", about::CLUSTER_ID)).collect(),
-            Kind::Secret => self.sources.keys().map(|name| self.own_key(&crate::secret_name(name))).collect(),
+            Kind::Secret => self.sources.keys().map(|name| self.own_key(&secrets::source_name(name))).collect(),
             Kind::ConfigMap => self.status.iter().map(|_| self.own_key(crate::status::NAME)).collect(),
         }
     }

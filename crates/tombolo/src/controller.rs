@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tombolo_controller::{Location, Options, SourceOptions};
+use tombolo_controller::{EmitOptions, Location, Options, SourceOptions};
 use tombolo_services::EndpointMode;
 use tombolo_services::clusters::ClusterId;
 use tombolo_services::mirrors::Choice;
@@ -43,9 +43,21 @@ pub struct Args {
     #[arg(long, value_name = "SELECTOR", value_parser = selector, default_value = "")]
     import_selector: Selector,
 
-    /// Offer only Services with these labels through the emitter [default: likewise]
+    /// Offer only Services with these labels through the emitter, beside those with a ServiceExport [default: likewise]
     #[arg(long, value_name = "SELECTOR", value_parser = selector, default_value = "")]
     export_selector: Selector,
+
+    /// Offer only Services in these namespaces through the emitter [default: all]
+    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
+    export_namespace: Vec<String>,
+
+    /// Offer this cluster's Services to others here: see `tombolo invite`
+    #[arg(long, value_name = "ADDR:PORT")]
+    emit: Option<SocketAddr>,
+
+    /// Where other clusters reach the emitter: what invitations say, and its certificate; repeatable
+    #[arg(long, value_name = "https://HOST:PORT", requires = "emit", value_parser = emit_url)]
+    emit_url: Vec<String>,
 
     /// Mirror only Services in these namespaces [default: all]
     #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
@@ -160,7 +172,11 @@ fn options(args: Args) -> anyhow::Result<Options> {
         sources,
         choice: Choice { selector: args.import_selector, namespaces: args.namespace.into_iter().collect() },
         mirror: args.mirror,
-        export_selector: args.export_selector,
+        export_choice: Choice {
+            selector: args.export_selector,
+            namespaces: args.export_namespace.into_iter().collect(),
+        },
+        emit: args.emit.map(|listen| EmitOptions { listen, urls: args.emit_url }),
         mode: args.mirror_endpoints,
         legacy_endpoints: args.legacy_endpoints,
         limits,
@@ -204,6 +220,11 @@ fn source_url(text: &str) -> Result<SourceOptions, String> {
         return Err(format!("{url:?} is no URL; write http://ADDRESS:PORT or https://ADDRESS:PORT"));
     }
     Ok(SourceOptions { name, location: Location::Url(url.to_owned()) })
+}
+
+fn emit_url(text: &str) -> Result<String, String> {
+    let is_good = text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
+    if is_good { Ok(text.to_owned()) } else { Err(format!("{text:?} is not https://HOST:PORT")) }
 }
 
 fn selector(text: &str) -> Result<Selector, String> {
