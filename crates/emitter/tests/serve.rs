@@ -287,3 +287,29 @@ async fn every_kind_is_watched_and_only_changes_are_events() {
     assert!(text.contains("tombolo_emitter_joined_total 1") && text.contains("tombolo_emitter_objects 2"), "{text}");
     assert!(text.contains("tombolo_emitter_admitted 1"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_strangers_take_no_place_of_those_who_are_admitted() {
+    use tokio::io::AsyncReadExt;
+    let tokyo = Serving::new().await;
+    let client = client_of(&tokyo.joined("paris").await).await;
+    assert_eq!(get(&client, "/version").await.0, 200);
+    let mut strangers = Vec::new();
+    // Those that are let in are silent, and so is the server; one too many is closed at once.
+    let refused = until("a connection is refused", async || {
+        let mut stream = tokio::net::TcpStream::connect(tokyo.emitter.address()).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_millis(20), stream.read_u8()).await;
+        strangers.push(stream);
+        read.ok().map(|read| read.is_err())
+    });
+    assert!(refused.await);
+    assert!(strangers.len() > 100, "{}", strangers.len());
+    assert_eq!(get(&client, "/api/v1/services").await.0, 200);
+    drop(strangers);
+    let other = tokyo.stranger().await;
+    until("there is a place again", async || {
+        let request = http::Request::get("/healthz").body(kube::client::Body::empty()).unwrap();
+        other.send(request).await.ok().filter(|response| response.status() == 200)
+    })
+    .await;
+}

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// All connections together.
 const ALL: usize = 2048;
 /// Those that have shown no certificate of ours, or not yet.
-const STRANGERS: usize = 256;
-/// Those of them that come from one address.
-const OF_ONE: usize = 32;
+const STRANGERS: usize = 512;
+/// Those of them that come from one address. It may be that of a node that hides many clusters behind its own.
+const OF_ONE: usize = 128;
 
 /// Counts connections. Strangers can't take the place of those who are admitted.
 #[derive(Debug, Clone, Default)]
