@@ -36,7 +36,9 @@ async fn kubectl_lists_and_watches_what_is_exported() {
     emitter.set(object::<Namespace>(json!({"metadata": {"name": "shop"}})));
     emitter.set(object::<Endpoints>(json!({
         "metadata": {"namespace": "shop", "name": "web"},
-        "subsets": [{"addresses": [{"ip": "10.4.0.1", "nodeName": "hidden"}], "ports": [{"name": "http", "port": 8080}]}],
+        "subsets": [{
+            "addresses": [{"ip": "10.4.0.1", "nodeName": "hidden"}], "ports": [{"name": "http", "port": 8080}],
+        }],
     })));
     let kubeconfig = tokyo.joined("paris").await;
     for program in kubectls() {

@@ -68,8 +68,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     if urls.is_empty() {
         bail!(
-            "it is not known where the emitter is reached: give --emitter ADDR:PORT, as the other cluster sees it, and \
-             see that `tombolo controller --emit` runs"
+            "it is not known where the emitter is reached: give --emitter ADDR:PORT, as the other cluster sees it, or \
+             start the controller with --emit-url"
         );
     }
     let from = own_name(client.clone()).await;

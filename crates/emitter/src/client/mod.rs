@@ -126,8 +126,8 @@ async fn renew_access(access: Access) -> Result<String, Error> {
     let answer = answer.map_err(|failed| Error::Remote(failed.to_string()))?;
     if matches!(answer.status, 401 | 403) {
         return Err(Error::Remote(format!(
-            "{} no longer admits this cluster: make an invitation with `tombolo invite {}` in the other cluster and use \
-             it with `tombolo accept`",
+            "{} no longer admits this cluster: make an invitation with `tombolo invite {}` in the other cluster and \
+             use it with `tombolo accept`",
             access.url, access.user
         )));
     }

@@ -100,7 +100,8 @@ fn of_endpoints_zones_and_hostnames_are_left_but_no_nodes_and_pods() {
 #[test]
 fn exports_properties_and_namespaces_keep_what_they_say_and_lose_their_status() {
     let condition = json!({
-        "type": "Valid", "status": "True", "reason": "Valid", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "type": "Valid", "status": "True", "reason": "Valid", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
     });
     let object = json!({
         "metadata": full(), "spec": {"exportedLabels": {"a": "b"}}, "status": {"conditions": [condition]},
