@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
+use tombolo_api::about::ClusterProperty;
 use tombolo_api::kilo;
 use tombolo_apiserver::ApiServer;
 
@@ -24,7 +25,7 @@ use crate::pod::directory::Directory;
 use crate::pod::runtime::Runtime;
 use crate::pod::worker::bare;
 use crate::state::StateDir;
-use crate::{agent, dns, netns, underlay};
+use crate::{agent, controller, dns, netns, underlay};
 
 /// The port of the API server on the underlay.
 const API_PORT: u16 = 6443;
@@ -71,27 +72,63 @@ impl Cluster {
         let url = format!("https://{}", local.local_addr()?);
         let mut urls = vec![url.clone()];
         server.serve(local);
-        for ip in addresses {
-            server.serve(listen(cluster.network_namespace(), ip).await?);
-            urls.push(format!("https://{}", SocketAddr::new(ip, API_PORT)));
+        let public = bare(&cluster.public_api_servers());
+        let more = public.iter().filter(|ip| !addresses.contains(ip));
+        for ip in addresses.iter().chain(more) {
+            server.serve(listen(cluster.network_namespace(), *ip).await?);
+            urls.push(format!("https://{}", SocketAddr::new(*ip, API_PORT)));
         }
         let outer = server.kubeconfig(&url);
         write_private(&state.kubeconfig(&cluster.name()), &outer)?;
         write_private(&state.inner_kubeconfig(&cluster.name()), &server.kubeconfig(&urls[1]))?;
+        if let Some(ip) = public.first() {
+            let url = format!("https://{}", SocketAddr::new(*ip, API_PORT));
+            write_private(&state.source_kubeconfig(&cluster.name()), &server.kubeconfig(&url))?;
+        }
         let client = client(&outer).await?;
         let (plan, state) = (plan.clone(), state.clone());
         Ok(Self { plan, number, state, _server: server, client, directory, urls, nodes: BTreeMap::new() })
     }
 
-    /// Registers the Peer resource, which agents look for.
+    /// Registers the resources that agents and the controller look for, and says which cluster it is.
     ///
     /// # Errors
-    /// The API server did not take it.
-    pub async fn install_peers(&self) -> anyhow::Result<()> {
+    /// What the API server did not take.
+    pub async fn install_resources(&self) -> anyhow::Result<()> {
         let params = PostParams::default();
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         definitions.create(&params, &kilo::crd()).await.context("the Peer resource was not taken")?;
+        if self.plan.services {
+            for definition in controller::definitions()? {
+                let name = definition.metadata.name.clone().unwrap_or_default();
+                definitions.create(&params, &definition).await.with_context(|| format!("{name} was not taken"))?;
+            }
+            let properties: Api<ClusterProperty> = Api::all(self.client.clone());
+            let property = controller::identity(self.plan());
+            properties.create(&params, &property).await.context("the ClusterProperty was not taken")?;
+        }
         Ok(())
+    }
+
+    /// Lets the cluster run its controller.
+    ///
+    /// # Errors
+    /// What the API server did not take.
+    pub async fn install_controller(&self) -> anyhow::Result<()> {
+        let params = PostParams::default();
+        let (namespace, deployment) = controller::objects(&self.plan, self.plan(), &self.state)?;
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces.create(&params, &namespace).await.context("the Namespace tombolo-system was not taken")?;
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), controller::NAMESPACE);
+        deployments.create(&params, &deployment).await.context("the Deployment tombolo-controller was not taken")?;
+        Ok(())
+    }
+
+    /// Whether the controller's pod is ready.
+    pub async fn has_controller(&self) -> bool {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), controller::NAMESPACE);
+        let deployment = deployments.get(controller::NAME).await;
+        deployment.is_ok_and(|deployment| deployment.status.and_then(|s| s.ready_replicas).is_some_and(|n| n > 0))
     }
 
     /// Lets the cluster run its DNS.

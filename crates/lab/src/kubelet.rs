@@ -10,9 +10,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -88,6 +88,8 @@ pub struct Kubelet {
     cut: AtomicBool,
     /// Whether the API knows the node as ready.
     ready: AtomicBool,
+    /// How often the node came back after it had been taken for lost.
+    returns: watch::Sender<u32>,
 }
 
 /// A kubelet that runs.
@@ -103,8 +105,8 @@ impl Kubelet {
     /// # Errors
     /// The API server doesn't take the Node.
     pub async fn start(facts: Facts, client: Client, directory: Arc<Directory>) -> kube::Result<Running> {
-        let kubelet =
-            Arc::new(Self { facts, client, directory, cut: AtomicBool::new(false), ready: AtomicBool::new(false) });
+        let (cut, ready, returns) = (AtomicBool::new(false), AtomicBool::new(false), watch::Sender::new(0));
+        let kubelet = Arc::new(Self { facts, client, directory, cut, ready, returns });
         kubelet.register().await?;
         let stop = CancellationToken::new();
         let heart = tokio::spawn(kubelet.clone().beat(stop.clone()));
@@ -144,7 +146,9 @@ impl Kubelet {
                     written = None;
                 }
             } else {
-                lost_since = None;
+                if lost_since.take().is_some() && written.is_none() {
+                    self.returns.send_modify(|times| *times += 1);
+                }
                 let now = self.readiness();
                 if written.as_ref() != Some(&now) {
                     match self.write_status(now.0, &now.1, &conditions).await {
@@ -213,9 +217,21 @@ impl Kubelet {
         Ok(conditions)
     }
 
-    /// What the node controller writes when it has not heard of a node for long enough.
+    /// What the node controller writes when it has not heard of a node for long enough: nobody knows how the node is,
+    /// and its pods are not ready.
     async fn report_lost(&self) -> kube::Result<()> {
         let now = clock::now();
+        let pods: Api<Pod> = Api::all(self.client.clone());
+        let ours = ListParams::default().fields(&format!("spec.nodeName={}", self.facts.name));
+        for pod in pods.list(&ours).await? {
+            let Some(conditions) = unready(&pod, &now) else { continue };
+            let namespaced: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+            let patch = json!({"metadata": {"uid": uid(&pod)}, "status": {"conditions": conditions}});
+            match namespaced.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+                Err(kube::Error::Api(error)) if [404, 409].contains(&error.code) => {}
+                other => drop(other?),
+            }
+        }
         let conditions: Vec<Value> = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]
             .map(|kind| {
                 json!({
@@ -305,6 +321,11 @@ impl Kubelet {
         if let Err(error) = events.create(&PostParams::default(), &event).await {
             tracing::debug!(%error, %message, "an event was not taken");
         }
+    }
+
+    /// Changes each time the node comes back after others wrote about its pods what they thought of them.
+    pub fn returns(&self) -> watch::Receiver<u32> {
+        self.returns.subscribe()
     }
 
     fn nodes(&self) -> Api<Node> {
@@ -402,6 +423,17 @@ impl Workers {
             let _ = task.await;
         }
     }
+}
+
+/// The conditions of a pod that is ready, with that taken away.
+fn unready(pod: &Pod, now: &str) -> Option<Value> {
+    let mut conditions = serde_json::to_value(pod.status.as_ref()?.conditions.as_ref()?).ok()?;
+    let ready = conditions.as_array_mut()?.iter_mut().find(|condition| condition["type"] == "Ready")?;
+    if ready["status"] != "True" {
+        return None;
+    }
+    (ready["status"], ready["lastTransitionTime"]) = (json!("False"), json!(now));
+    Some(conditions)
 }
 
 fn uid(pod: &Pod) -> String {

@@ -24,6 +24,7 @@ pub mod clock;
 pub mod cluster;
 pub mod cni;
 pub mod control;
+pub mod controller;
 pub mod daemon;
 pub mod dns;
 pub mod kubelet;

@@ -11,6 +11,7 @@
 //! WireGuard            10.(160+k).0.0/16        fda0:k::/64
 //! internet (nat)       192.0.2.k                2001:db8::k
 //! reflector (bgp)      172.18.0.2, 1.0.0.2      fd12::2, fd01::2
+//! ServiceImports       10.255.0.0/16            fdff::/112        (the same in every cluster: known to its nodes alone)
 //! ```
 //!
 //! Numbers are written into IPv6 addresses so that they read as in IPv4: node 1 is `::11`.
@@ -113,6 +114,11 @@ pub struct Plan {
     pub agent_args: Vec<String>,
     /// Whether each cluster gets DNS, and is ready only when it answers.
     pub dns: bool,
+    /// Whether each cluster gets a controller that mirrors and imports Services of the others.
+    pub services: bool,
+    /// Whether ServiceImports have addresses of [`clusterset_cidrs`](Self::clusterset_cidrs), instead of those of
+    /// derived Services.
+    pub clusterset_cidr: bool,
 }
 
 /// Why a [`Plan`] cannot be built.
@@ -181,6 +187,11 @@ impl Plan {
     /// What the route reflector announces itself: addresses of its own, so that they can be pinged.
     pub fn reflector_networks(&self) -> Vec<IpNet> {
         self.pick(v4(1, 0, 0, 2, 32), v6([0xfd01, 0, 0, 0, 0, 0, 0, 2], 128))
+    }
+
+    /// Where ServiceImports have their addresses from, if not those of derived Services.
+    pub fn clusterset_cidrs(&self) -> Vec<IpNet> {
+        self.pick(v4(10, 255, 0, 0, 16), v6([0xfdff, 0, 0, 0, 0, 0, 0, 0], 112))
     }
 
     /// Cluster `number`, counted from 1.
@@ -267,6 +278,14 @@ impl<'a> ClusterPlan<'a> {
     /// The API server's addresses, with the network's prefix length.
     pub fn api_servers(&self) -> Vec<IpNet> {
         self.hosts(2)
+    }
+
+    /// The API server's addresses where other clusters reach it: the router's own behind NAT.
+    pub fn public_api_servers(&self) -> Vec<IpNet> {
+        match self.plan.underlay {
+            Underlay::Nat => self.public_addresses(),
+            Underlay::Routed | Underlay::Flat => self.api_servers(),
+        }
     }
 
     /// The pods' CIDRs.
@@ -396,106 +415,4 @@ fn decimal(n: u8) -> u16 {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    pub(crate) fn plan(underlay: Underlay, family: Family) -> Plan {
-        Plan {
-            name: "lab".into(),
-            clusters: 2,
-            nodes: 2,
-            locations: 1,
-            underlay,
-            family,
-            interconnect: Interconnect::Wireguard,
-            mesh_granularity: "location".into(),
-            agent_args: Vec::new(),
-            dns: true,
-        }
-    }
-
-    #[test]
-    fn addresses_read_the_same_in_both_families() {
-        let plan = plan(Underlay::Routed, Family::Dual);
-        let node = plan.cluster(2).node(1);
-        let text = |nets: Vec<IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(node.name(), "c2-n1");
-        assert_eq!(node.namespace(), "tl-lab-c2-n1");
-        assert_eq!(text(node.addresses()), ["172.18.2.11/24", "fd12:2::11/64"]);
-        assert_eq!(text(node.pod_cidrs()), ["10.42.1.0/24", "fd40:2:0:1::/64"]);
-        assert_eq!(text(node.cluster.api_servers()), ["172.18.2.2/24", "fd12:2::2/64"]);
-        assert_eq!(text(node.cluster.service_cidrs()), ["10.102.0.0/16", "fd64:2::/112"]);
-        assert_eq!(node.cluster.dns_addresses(), ["10.102.0.10", "fd64:2::a"].map(|a| a.parse::<IpAddr>().unwrap()));
-    }
-
-    #[test]
-    fn nodes_are_spread_over_the_locations() {
-        let mut plan = plan(Underlay::Routed, Family::Ipv4);
-        assert_eq!(plan.cluster(1).node(2).location(), "cluster1");
-        plan.locations = 2;
-        let places: Vec<_> = (1..=3).map(|n| plan.cluster(1).node(n).location()).collect();
-        assert_eq!(places, ["cluster1-1", "cluster1-2", "cluster1-1"]);
-    }
-
-    #[test]
-    fn a_name_that_could_be_taken_for_another_labs_is_refused() {
-        for name in ["", "a-c1", "Lab", "a/b", "abcdefghijklmnopq"] {
-            assert!(validate_name(name).is_err(), "{name}");
-        }
-        assert!(validate_name("lab2").is_ok());
-    }
-
-    #[test]
-    fn bgp_takes_one_network() {
-        let bgp = Interconnect::Bgp(Reflector::Bird);
-        let plan = |underlay| Plan { interconnect: bgp, ..plan(underlay, Family::Dual) };
-        assert_eq!(plan(Underlay::Flat).validate(), Ok(()));
-        for underlay in [Underlay::Routed, Underlay::Nat] {
-            assert_eq!(plan(underlay).validate(), Err(PlanError::Bgp));
-        }
-    }
-
-    #[test]
-    fn the_reflectors_addresses_are_nobody_elses() {
-        let plan = plan(Underlay::Flat, Family::Dual);
-        let own: Vec<IpAddr> = plan.reflector_addresses().iter().map(|net| net.addr()).collect();
-        let mut others = plan.cluster(1).gateways();
-        others.extend(plan.all_clusters().flat_map(|c| [c.api_servers(), c.node(1).addresses()].concat()));
-        assert!(others.iter().all(|net| !own.contains(&net.addr())));
-        assert!(others.iter().all(|net| own.iter().any(|ip| net.contains(ip))), "one network");
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_of_two_clusters_overlaps(a in 1..=MAX_CLUSTERS, b in 1..=MAX_CLUSTERS, underlay in 0..3) {
-            prop_assume!(a != b);
-            let underlay = [Underlay::Routed, Underlay::Flat, Underlay::Nat][underlay as usize];
-            let plan = plan(underlay, Family::Dual);
-            let all = |k| {
-                let cluster = plan.cluster(k);
-                let mut nets = [cluster.pod_cidrs(), cluster.service_cidrs(), cluster.wireguard_cidrs()].concat();
-                let hosts = [cluster.api_servers(), cluster.node(MAX_NODES).addresses()].concat();
-                nets.extend(hosts.iter().map(|net| IpNet::from(net.addr())));
-                nets
-            };
-            for x in all(a) {
-                for y in all(b) {
-                    prop_assert!(!x.contains(&y) && !y.contains(&x), "{x} and {y}");
-                }
-            }
-        }
-
-        #[test]
-        fn a_nodes_pods_are_within_the_clusters(k in 1..=MAX_CLUSTERS, i in 1..=MAX_NODES) {
-            let plan = plan(Underlay::Routed, Family::Dual);
-            let cluster = plan.cluster(k);
-            for (whole, part) in cluster.pod_cidrs().iter().zip(cluster.node(i).pod_cidrs()) {
-                prop_assert!(whole.contains(&part), "{part} in {whole}");
-            }
-        }
-    }
-}
+pub(crate) mod tests;

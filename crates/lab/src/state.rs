@@ -67,6 +67,11 @@ impl StateDir {
         self.0.join(format!("{cluster}.inner.kubeconfig"))
     }
 
+    /// The kubeconfig of a cluster for the controllers of the others.
+    pub fn source_kubeconfig(&self, cluster: &str) -> PathBuf {
+        self.0.join(format!("{cluster}.source.kubeconfig"))
+    }
+
     /// A node's folder.
     pub fn node(&self, node: &str) -> NodeDir {
         NodeDir(self.0.join("nodes").join(node))

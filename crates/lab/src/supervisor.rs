@@ -85,7 +85,7 @@ async fn build(state: &StateDir) -> anyhow::Result<Lab> {
         wait_for_reflector(reflector).await?;
         tell(&News::Progress("the route reflector listens".into()));
     }
-    for installed in join_all(clusters.iter().map(Cluster::install_peers)).await {
+    for installed in join_all(clusters.iter().map(Cluster::install_resources)).await {
         installed?;
     }
     let nodes = plan.nodes;
@@ -96,13 +96,22 @@ async fn build(state: &StateDir) -> anyhow::Result<Lab> {
     tell(&News::Progress(format!("{} nodes are up", usize::from(nodes) * clusters.len())));
     wait_for_agents(&clusters, state).await?;
     tell(&News::Progress("agents and nodes are ready".into()));
+    // Not before, so that pods are spread over all nodes.
+    if plan.services {
+        for installed in join_all(clusters.iter().map(Cluster::install_controller)).await {
+            installed?;
+        }
+    }
     if plan.dns {
-        // Not before, so that its pods are spread over all nodes.
         for installed in join_all(clusters.iter().map(Cluster::install_dns)).await {
             installed?;
         }
         wait_for_dns(&clusters, state).await?;
         tell(&News::Progress("DNS answers".into()));
+    }
+    if plan.services {
+        wait_for_controllers(&clusters, state).await?;
+        tell(&News::Progress("controllers are ready".into()));
     }
     Ok(Lab { plan, clusters: clusters.into_iter().map(RwLock::new).collect(), reflector })
 }
@@ -150,14 +159,28 @@ async fn wait_for_dns(clusters: &[Cluster], state: &StateDir) -> anyhow::Result<
         join_all(looks).await.into_iter().flatten().collect::<Vec<_>>()
     };
     let Err(silent) = wait_until("DNS of", silent, || false).await else { return Ok(()) };
-    let logs = std::fs::read_dir(state.path().join("nodes")).into_iter().flatten().flatten();
-    let pods = logs.filter_map(|node| std::fs::read_dir(node.path().join("pods")).ok()).flatten().flatten();
-    let tails: String = pods
-        .map(|pod| pod.path().join("dns.log"))
+    let tails = tails(state, "dns");
+    bail!("DNS of {} does not answer after {} s; what its pods say:{tails}", silent.join(", "), PATIENCE.as_secs())
+}
+
+async fn wait_for_controllers(clusters: &[Cluster], state: &StateDir) -> anyhow::Result<()> {
+    let unready = || async {
+        let looks = clusters.iter().map(|cluster| async { (!cluster.has_controller().await).then(|| cluster.name()) });
+        join_all(looks).await.into_iter().flatten().collect::<Vec<_>>()
+    };
+    let Err(unready) = wait_until("the controllers of", unready, || false).await else { return Ok(()) };
+    let (names, tails) = (unready.join(", "), tails(state, "controller"));
+    bail!("the controllers of {names} are not ready after {} s; what they say:{tails}", PATIENCE.as_secs())
+}
+
+/// The ends of the logs of all containers of this name.
+fn tails(state: &StateDir, container: &str) -> String {
+    let nodes = std::fs::read_dir(state.path().join("nodes")).into_iter().flatten().flatten();
+    let pods = nodes.filter_map(|node| std::fs::read_dir(node.path().join("pods")).ok()).flatten().flatten();
+    pods.map(|pod| pod.path().join(format!("{container}.log")))
         .filter(|log| log.exists())
         .map(|log| format!("\n{}:\n{}", log.display(), tail(&log)))
-        .collect();
-    bail!("DNS of {} does not answer after {} s; what its pods say:{tails}", silent.join(", "), PATIENCE.as_secs())
+        .collect()
 }
 
 /// Looks until nothing is pending, and says what is when that takes longer; returns it after [`PATIENCE`], or when

@@ -147,6 +147,14 @@ struct Up {
     /// Leave out the clusters' DNS.
     #[arg(long)]
     no_dns: bool,
+    /// Each cluster runs a controller: Services are mirrored and imported.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    services: bool,
+    /// Imported Services have addresses of their own, out of 10.255.0.0/16 and fdff::/112, instead of derived
+    /// Services.
+    #[arg(long)]
+    clusterset_cidr: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -295,6 +303,8 @@ async fn bring_up(up: Up) -> Result<()> {
         },
         agent_args: up.agent_args,
         dns: !up.no_dns,
+        services: up.services,
+        clusterset_cidr: up.clusterset_cidr,
     };
     let program = std::env::current_exe().context("this program does not know where it is")?;
     let started = std::time::Instant::now();

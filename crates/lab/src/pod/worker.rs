@@ -109,6 +109,7 @@ impl Worker {
         }
         drop(events);
         let mut orders = self.orders.clone();
+        let mut returns = self.kubelet.returns();
         while running > 0 {
             tokio::select! {
                 Some((index, event)) = inbox.recv() => {
@@ -122,6 +123,7 @@ impl Worker {
                 Ok(()) = orders.changed() => if let Order::Stop(grace) = *orders.borrow_and_update() {
                     stop.send_replace(Some(grace));
                 },
+                Ok(()) = returns.changed() => self.report_anew().await,
                 else => break,
             }
         }
@@ -295,6 +297,15 @@ impl Worker {
             }
         }
         false
+    }
+
+    /// Writes the status to the API over what others wrote there.
+    async fn report_anew(&mut self) {
+        let (_, name) = self.names();
+        if let Ok(pod) = self.api().get_status(&name).await {
+            self.reported = serde_json::to_value(&pod.status).unwrap_or_default();
+        }
+        self.report().await;
     }
 
     /// Writes the status to the API, if it changed.
