@@ -222,7 +222,7 @@ impl Engine {
                 Some(job) = self.jobs.join_next() => self.done(job),
                 Ok(()) = self.leads.changed() => {
                     self.metrics.leads.set(i64::from(*self.leads.borrow_and_update()));
-                    self.concern(Concerned::All);
+                    self.concern(Concerned::all());
                 }
                 () = tokio::time::sleep(pause) => self.attend(None),
             }
@@ -296,7 +296,7 @@ impl Engine {
         if is_whole && !self.has_begun {
             self.has_begun = true;
             self.admitted = self.own.status.as_ref().map(status::known).unwrap_or_default();
-            concerned = Concerned::All;
+            concerned = Concerned::all();
             touched.extend(0..self.remotes.len());
         }
         self.concern(concerned);
@@ -324,16 +324,36 @@ impl Engine {
 
     /// Marks what is to be planned anew.
     fn concern(&mut self, concerned: Concerned) {
-        match concerned {
-            Concerned::These(keys) => self.dirty.extend(keys),
-            Concerned::All => {
-                self.here = self.own.here(&self.options.cluster_cidrs);
-                self.admit();
-                self.dirty.extend(self.own.kept.units());
-                self.dirty.extend(self.own.local.export_names().cloned());
-                for remote in &self.remotes {
-                    self.dirty.extend(remote.source.keys().into_iter().cloned());
-                }
+        self.dirty.extend(concerned.services);
+        if concerned.all || !concerned.sources.is_empty() {
+            self.admit();
+        }
+        if concerned.all {
+            self.here = self.own.here(&self.options.cluster_cidrs);
+            self.dirty.extend(self.own.kept.units());
+            self.dirty.extend(self.own.local.export_names().cloned());
+            for remote in &self.remotes {
+                self.dirty.extend(remote.source.keys().into_iter().cloned());
+            }
+            return;
+        }
+        for namespace in &concerned.namespaces {
+            self.dirty.extend(self.own.kept.units_in(namespace));
+            self.dirty.extend(self.own.local.keys_in(namespace).cloned());
+            for remote in &self.remotes {
+                self.dirty.extend(remote.source.keys_in(namespace).cloned());
+            }
+        }
+        for name in &concerned.sources {
+            let id = self.admitted.iter().find(|(_, source)| *source == name).map(|(id, _)| id);
+            let kept = &self.own.kept;
+            self.dirty.extend(kept.mirrors_of(name).map(|(key, _)| key.clone()));
+            if let Some(id) = id {
+                let imports = kept.all_imports().filter(|(_, import)| import.clusters.contains(id));
+                self.dirty.extend(imports.map(|(key, _)| key.clone()));
+            }
+            if let Some(remote) = self.remotes.iter().find(|remote| remote.name == *name) {
+                self.dirty.extend(remote.source.keys().into_iter().cloned());
             }
         }
     }
@@ -357,6 +377,18 @@ impl Engine {
             return;
         };
         let (admitted, refused) = clusters::admit(&own, &known, &claims);
+        // Whose id has come to another source, or is nobody's any more.
+        let moved = known.iter().filter(|(id, name)| admitted.get(*id) != Some(*name)).map(|(id, _)| id);
+        let new = admitted.iter().filter(|(id, name)| known.get(*id) != Some(*name)).map(|(id, _)| id);
+        let moved: BTreeSet<&ClusterId> = moved.chain(new).collect();
+        if !moved.is_empty() {
+            let names = |import: &tombolo_services::Import| import.clusters.iter().any(|id| moved.contains(id));
+            let imports = self.own.kept.all_imports().filter(|(_, import)| names(import));
+            self.dirty.extend(imports.map(|(key, _)| key.clone()));
+            for remote in self.remotes.iter().filter(|remote| remote.id().is_ok_and(|id| moved.contains(&id))) {
+                self.dirty.extend(remote.source.export_names().cloned());
+            }
+        }
         self.admitted = admitted;
         for remote in &self.remotes {
             let mut words: BTreeSet<String> = remote.refused().map(ToString::to_string).collect();
@@ -415,7 +447,7 @@ impl Engine {
             connection.stop.cancel();
             self.sources.say(remote.name.clone(), BTreeSet::new(), None);
         }
-        self.concern(Concerned::All);
+        self.concern(Concerned::all());
     }
 
     fn begin(&mut self, options: SourceOptions) -> Connection {
@@ -459,7 +491,7 @@ impl Engine {
             Some(touched) => touched.into_iter().filter(|place| *place < self.remotes.len()).collect(),
             None => (0..self.remotes.len()).collect(),
         };
-        let mut has_changed = false;
+        let mut changed = Concerned::default();
         for place in places {
             let before = self.remotes[place].source.standing;
             let (kept, admitted, choice) = (&self.own.kept, &self.admitted, &self.options.choice);
@@ -470,12 +502,11 @@ impl Engine {
             remote.source.standing = standing;
             if standing != before {
                 say_standing(&name, standing, remote.trouble());
-                has_changed = true;
+                changed.sources.insert(name);
             }
         }
-        if has_changed {
-            self.concern(Concerned::All);
-        }
+        let has_changed = !changed.sources.is_empty();
+        self.concern(changed);
         if self.status_due.is_none() {
             self.status_due = Some(Instant::now() + if has_changed { Duration::ZERO } else { STATUS });
         }
@@ -675,9 +706,8 @@ fn recover(
     let id = admitted.iter().find(|(_, source)| *source == name).map(|(id, _)| id);
     let mut count = kept.all_imports().filter(|(_, import)| id.is_some_and(|id| import.clusters.contains(id))).count();
     let (mut stale, mut held) = (None, None);
-    for (key, service) in kept.mirrors() {
-        let is_of = service.annotations.get(tombolo_api::tombolo::MIRRORED_FROM).is_some_and(|source| source == name);
-        if !is_of || !choice.chooses(key, &service.labels) {
+    for (key, service) in kept.mirrors_of(name) {
+        if !choice.chooses(key, &service.labels) {
             continue;
         }
         count += 1;

@@ -23,10 +23,16 @@ use here::Ground;
 pub(crate) use kept::{Kept, Known};
 
 /// Which services a change concerns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Concerned {
-    These(BTreeSet<ServiceKey>),
-    All,
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Concerned {
+    /// These.
+    pub services: BTreeSet<ServiceKey>,
+    /// Those in these Namespaces.
+    pub namespaces: BTreeSet<String>,
+    /// Those that these sources have, or had.
+    pub sources: BTreeSet<String>,
+    /// All.
+    pub all: bool,
 }
 
 /// This cluster.
@@ -155,7 +161,7 @@ impl Own {
                     concerned.add(self.gone(kind, &key));
                 }
                 if self.versions.insert(kind, version) != Some(version) {
-                    return Concerned::All;
+                    return Concerned::all();
                 }
                 concerned
             }
@@ -178,7 +184,8 @@ impl Own {
             Item::Namespace(object) => {
                 let name = key.name;
                 let state = convert::namespace(&object, is_labelled_by_others(&object.metadata));
-                if self.namespaces.insert(name, state) == Some(state) { Concerned::default() } else { Concerned::All }
+                let concerned = Concerned::namespace(&name);
+                if self.namespaces.insert(name, state) == Some(state) { Concerned::default() } else { concerned }
             }
             Item::Node(object) => Concerned::all_if(self.ground.set_node(&key.name, Some(&object))),
             Item::ServiceCidr(object) => Concerned::all_if(self.ground.set_service_cidrs(&key.name, Some(&object))),
@@ -219,7 +226,7 @@ impl Own {
             Kind::Slice => {
                 let mut units = self.local.set_slice(key.clone(), None);
                 units.extend(self.kept.set_slice(key.clone(), None));
-                Concerned::These(units)
+                Concerned::these(units)
             }
             Kind::Endpoints => Concerned::one(self.kept.set_endpoints(key.clone(), None)),
             Kind::Import => {
@@ -236,7 +243,7 @@ impl Own {
             }
             Kind::Namespace => {
                 self.namespaces.remove(&key.name);
-                Concerned::All
+                Concerned::namespace(&key.name)
             }
             Kind::Node => Concerned::all_if(self.ground.set_node(&key.name, None)),
             Kind::ServiceCidr => Concerned::all_if(self.ground.set_service_cidrs(&key.name, None)),
@@ -281,7 +288,7 @@ impl Own {
         let addresses = addresses(object);
         if key == kubernetes() && self.ground.set_kubernetes(addresses.clone()) {
             let _ = self.service(key, object);
-            return Concerned::All;
+            return Concerned::all();
         }
         let Some(ours) = own::service(object) else {
             let (service, _) = convert::service(object);
@@ -316,7 +323,7 @@ impl Own {
                 units.extend(self.local.set_slice(key, convert::slice(object).0));
             }
         }
-        Concerned::These(units)
+        Concerned::these(units)
     }
 
     fn import(&mut self, key: ServiceKey, object: &tombolo_api::mcs::v1beta1::ServiceImport) -> Concerned {
@@ -374,27 +381,36 @@ fn of_name(metadata: &ObjectMeta) -> ServiceKey {
     ServiceKey::new("", metadata.name.clone().unwrap_or_default())
 }
 
-impl Default for Concerned {
-    fn default() -> Self {
-        Self::These(BTreeSet::new())
-    }
-}
-
 impl Concerned {
-    pub(crate) fn one(key: Option<ServiceKey>) -> Self {
-        Self::These(key.into_iter().collect())
+    pub(crate) fn all() -> Self {
+        Self { all: true, ..Self::default() }
     }
 
-    fn all_if(condition: bool) -> Self {
-        if condition { Self::All } else { Self::default() }
+    pub(crate) fn these(services: BTreeSet<ServiceKey>) -> Self {
+        Self { services, ..Self::default() }
+    }
+
+    pub(crate) fn one(key: Option<ServiceKey>) -> Self {
+        Self::these(key.into_iter().collect())
+    }
+
+    pub(crate) fn source(name: &str) -> Self {
+        Self { sources: BTreeSet::from([name.to_owned()]), ..Self::default() }
+    }
+
+    fn namespace(name: &str) -> Self {
+        Self { namespaces: BTreeSet::from([name.to_owned()]), ..Self::default() }
+    }
+
+    fn all_if(all: bool) -> Self {
+        Self { all, ..Self::default() }
     }
 
     pub(crate) fn add(&mut self, other: Self) {
-        match (&mut *self, other) {
-            (Self::These(own), Self::These(more)) => own.extend(more),
-            (_, Self::All) => *self = Self::All,
-            (Self::All, Self::These(_)) => {}
-        }
+        self.services.extend(other.services);
+        self.namespaces.extend(other.namespaces);
+        self.sources.extend(other.sources);
+        self.all |= other.all;
     }
 }
 

@@ -53,6 +53,14 @@ pub(crate) fn plan(key: &ServiceKey, world: &World<'_>, pool: &mut Pool) -> Plan
     if imports(key, world) {
         import(key, world, pool, &current, &mut desired, &mut plan);
     } else {
+        let is_exported = world.own.conditions.contains_key(&(Kind::Export, key.clone()));
+        if world.imports && world.id.is_none() && is_exported {
+            let reason = "this cluster has no id yet, so nothing is exported or imported; make the ClusterProperty \
+                          cluster.clusterset.k8s.io, or give the controller --cluster-id";
+            let object = format!("ServiceExport {key}");
+            let refused = Refused { object, field: "cluster".to_owned(), reason: reason.to_owned() };
+            plan.refused.push((Kind::Export, refused));
+        }
         // What stands is left alone: it cannot be told what it should be.
         current.slices.retain(|_, slice| !slice.labels.contains_key(mcs::LABEL_SERVICE_NAME));
         current.services.retain(|name, _| name == key);

@@ -110,7 +110,7 @@ impl Remote {
                     let standing = self.source.standing;
                     self.source = std::mem::take(&mut self.first);
                     (self.source.is_heard, self.source.standing) = (true, standing);
-                    return Concerned::All;
+                    return Concerned::source(&self.name);
                 }
                 concerned
             }
@@ -207,7 +207,7 @@ impl Remote {
             }
             Item::Property(object) if key.name == about::CLUSTER_ID => {
                 let id = Some(ClusterId::parse(&object.spec.value).map_err(|error| error.to_string()));
-                if std::mem::replace(&mut self.id, id.clone()) == id { Concerned::default() } else { Concerned::All }
+                if std::mem::replace(&mut self.id, id.clone()) == id { Concerned::default() } else { Concerned::all() }
             }
             _ => Concerned::default(),
         }
@@ -229,7 +229,7 @@ impl Remote {
                 let is_news = source.set_export(key.clone(), None);
                 self.concerns(is_news.then(|| key.clone()))
             }
-            Kind::Property if key.name == about::CLUSTER_ID && self.id.take().is_some() => Concerned::All,
+            Kind::Property if key.name == about::CLUSTER_ID && self.id.take().is_some() => Concerned::all(),
             _ => Concerned::default(),
         }
     }
@@ -240,6 +240,6 @@ impl Remote {
 
     /// Nobody, as long as not all was heard.
     fn these(&self, keys: BTreeSet<ServiceKey>) -> Concerned {
-        if self.source.is_heard { Concerned::These(keys) } else { Concerned::default() }
+        if self.source.is_heard { Concerned::these(keys) } else { Concerned::default() }
     }
 }

@@ -4,6 +4,8 @@
 //! patch of what differs, which fails where it is no longer the object that was looked at (by its UID). A server-side
 //! apply can do neither (decision 0013); conditions, which others can have too, are applied.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{
@@ -60,10 +62,19 @@ pub(crate) struct Done {
 
 /// Makes steps of changes.
 pub(crate) fn steps(changes: Vec<Change>, own: &Own) -> Vec<Step> {
-    changes.into_iter().filter_map(|change| step(change, own)).collect()
+    let mut deleted = BTreeSet::new();
+    let mut steps = Vec::new();
+    for change in changes {
+        if let Change::DeleteService(key) | Change::DeleteSlice(key) = &change {
+            deleted.insert(key.clone());
+        }
+        steps.extend(step(change, own, &deleted));
+    }
+    steps
 }
 
-fn step(change: Change, own: &Own) -> Option<Step> {
+/// `deleted` are those objects that an earlier step deletes: what comes after it makes them anew.
+fn step(change: Change, own: &Own, deleted: &BTreeSet<ServiceKey>) -> Option<Step> {
     let kept = &own.kept;
     let named = |name: &String| ServiceKey::new("", name);
     let (kind, key, what) = match &change {
@@ -71,11 +82,17 @@ fn step(change: Change, own: &Own) -> Option<Step> {
             (Kind::Namespace, named(name), What::Create(value(&to::namespace(name))?, None))
         }
         Change::Apply(Object::Service(key, service)) => {
-            let old = kept.service(key).map(|old| (old.uid.clone(), value(&to::service(key, &old.value))));
+            let old = kept
+                .service(key)
+                .filter(|_| !deleted.contains(key))
+                .map(|old| (old.uid.clone(), value(&to::service(key, &old.value))));
             (Kind::Service, key.clone(), put(old, value(&to::service(key, service))?, None))
         }
         Change::Apply(Object::Slice(key, slice)) => {
-            let old = kept.slice(key).map(|old| (old.uid.clone(), value(&to::slice(key, &old.value))));
+            let old = kept
+                .slice(key)
+                .filter(|_| !deleted.contains(key))
+                .map(|old| (old.uid.clone(), value(&to::slice(key, &old.value))));
             (Kind::Slice, key.clone(), put(old, value(&to::slice(key, slice))?, None))
         }
         Change::Apply(Object::Endpoints(key, endpoints)) => {

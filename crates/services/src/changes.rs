@@ -66,6 +66,12 @@ pub fn changes(current: &Objects, desired: &Objects) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     let new = desired.namespaces.difference(&current.namespaces);
     changes.extend(new.map(|name| Change::Apply(Object::Namespace(name.clone()))));
+    // The address type of a slice stays as it is, too.
+    let of_other_family = desired
+        .slices
+        .iter()
+        .filter(|(key, slice)| current.slices.get(*key).is_some_and(|old| old.slice.family != slice.slice.family));
+    changes.extend(of_other_family.map(|(key, _)| Change::DeleteSlice(key.clone())));
     apply(&mut changes, &current.slices, &desired.slices, Object::Slice);
     apply(&mut changes, &current.endpoints, &desired.endpoints, Object::Endpoints);
     for (key, service) in &desired.services {

@@ -95,6 +95,15 @@ impl Source {
         self.services.keys().chain(self.exports.keys()).collect()
     }
 
+    /// Those of them in one Namespace.
+    pub fn keys_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ServiceKey> {
+        let first = ServiceKey::new(namespace, "");
+        let services = self.services.range(first.clone()..).map(|(key, _)| key);
+        let exports = self.exports.range(first..).map(|(key, _)| key);
+        let is_in = move |key: &&ServiceKey| key.namespace == namespace;
+        services.take_while(is_in).chain(exports.take_while(is_in))
+    }
+
     /// The names of all Services.
     pub fn service_names(&self) -> impl Iterator<Item = &ServiceKey> {
         self.services.keys()

@@ -95,6 +95,21 @@ impl Kept {
         services.filter(|(_, service)| is_mirror(service))
     }
 
+    /// The mirrored Services of one source.
+    pub(crate) fn mirrors_of(&self, source: &str) -> impl Iterator<Item = (&ServiceKey, &Service)> {
+        self.mirrors().filter(move |(_, service)| service.annotations.get(MIRRORED_FROM).is_some_and(|of| of == source))
+    }
+
+    /// All services in one Namespace that we keep something for.
+    pub(crate) fn units_in(&self, namespace: &str) -> BTreeSet<ServiceKey> {
+        fn of<'a, T>(map: &'a BTreeMap<ServiceKey, T>, namespace: &'a str) -> impl Iterator<Item = &'a ServiceKey> {
+            let from = map.range(ServiceKey::new(namespace, "")..).map(|(key, _)| key);
+            from.take_while(move |key| key.namespace == namespace)
+        }
+        let named = of(&self.endpoints, namespace).chain(of(&self.imports, namespace));
+        named.chain(of(&self.exports, namespace)).chain(of(&self.members, namespace)).cloned().collect()
+    }
+
     /// All ServiceImports.
     pub(crate) fn all_imports(&self) -> impl Iterator<Item = (&ServiceKey, &Import)> {
         self.imports.iter().map(|(key, known)| (key, &known.value))
