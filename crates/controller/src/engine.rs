@@ -276,7 +276,12 @@ impl Engine {
                     let Some(place) = self.connections.iter().position(|c| c.number == number) else { continue };
                     touched.insert(place);
                     match heard {
-                        Heard::Seen(seen) => concerned.add(self.remotes[place].apply(seen)),
+                        Heard::Seen(seen) => {
+                            if let Seen::Trouble(_, words) = &seen {
+                                tracing::warn!(source = self.remotes[place].name, "{words}");
+                            }
+                            concerned.add(self.remotes[place].apply(seen));
+                        }
                         Heard::Contact(lost) => self.contact(place, lost),
                     }
                 }

@@ -182,7 +182,9 @@ fn say(kind: Kind, error: &watcher::Error) -> String {
     };
     let next = match status {
         Some(401) => "; the credentials are no longer good: renew the kubeconfig, or accept a new invitation",
-        Some(403) => "; let this account list and watch them: see deploy/",
+        Some(403) => {
+            "; let this account list and watch them (see deploy/), or accept a new invitation if this one was revoked"
+        }
         _ => "",
     };
     let error = match error {
