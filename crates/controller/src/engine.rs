@@ -417,9 +417,9 @@ impl Engine {
         let named = self.options.sources.iter().cloned();
         let more = self
             .own
-            .sources
-            .iter()
-            .map(|(name, text)| SourceOptions { name: name.clone(), location: Location::Text(text.clone()) });
+            .sources()
+            .into_iter()
+            .map(|(name, text)| SourceOptions { name: name.to_owned(), location: Location::Text(text.to_owned()) });
         let mut wanted: Vec<SourceOptions> = named.collect();
         for source in more {
             if !wanted.iter().any(|other| other.name == source.name) {
@@ -512,9 +512,9 @@ impl Engine {
         }
         let has_changed = !changed.sources.is_empty();
         self.concern(changed);
-        if self.status_due.is_none() {
-            self.status_due = Some(Instant::now() + if has_changed { Duration::ZERO } else { STATUS });
-        }
+        // The ids are in it that the next start goes by, so that news of a standing is written soon.
+        let due = Instant::now() + if has_changed { STATUS / 10 } else { STATUS };
+        self.status_due = Some(self.status_due.map_or(due, |at| at.min(due)));
     }
 
     fn start_jobs(&mut self) {

@@ -54,8 +54,8 @@ pub(crate) struct Own {
     pub namespaces: BTreeMap<String, NamespaceState>,
     /// The version that a kind is served in, as a place in [`Kind::resources`].
     pub versions: BTreeMap<Kind, usize>,
-    /// Sources in Secrets: their kubeconfigs, by name.
-    pub sources: BTreeMap<String, String>,
+    /// The Secrets that hold a source, by their names: the source's name, and its kubeconfig.
+    secrets: BTreeMap<String, (String, String)>,
     /// The ConfigMap of [`crate::status`].
     pub status: Option<core::ConfigMap>,
     id: Option<Result<ClusterId, String>>,
@@ -73,7 +73,7 @@ impl Own {
             addresses: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             versions: BTreeMap::new(),
-            sources: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             status: None,
             id: None,
             ground: Ground::default(),
@@ -140,6 +140,12 @@ impl Own {
         self.ground.here(more)
     }
 
+    /// Sources in Secrets: their names and kubeconfigs, each once.
+    pub(crate) fn sources(&self) -> BTreeMap<&str, &str> {
+        // Of two with one name, the one in the Secret that comes first by name.
+        self.secrets.values().rev().map(|(name, text)| (name.as_str(), text.as_str())).collect()
+    }
+
     /// Whether everything was listed that decides what is to be written.
     pub(crate) fn is_whole(&self, needed: &[Kind]) -> bool {
         needed.iter().all(|kind| self.versions.contains_key(kind))
@@ -194,8 +200,9 @@ impl Own {
                 let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(secrets::SOURCE));
                 let text = object.data.as_ref().and_then(|data| data.get(secrets::KUBECONFIG));
                 let text = text.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-                if let (Some(name), Some(text)) = (label, text) {
-                    self.sources.insert(name.clone(), text);
+                match label.cloned().zip(text) {
+                    Some(source) => drop(self.secrets.insert(key.name, source)),
+                    None => drop(self.secrets.remove(&key.name)),
                 }
                 Concerned::default()
             }
@@ -248,9 +255,8 @@ impl Own {
             Kind::Node => Concerned::all_if(self.ground.set_node(&key.name, None)),
             Kind::ServiceCidr => Concerned::all_if(self.ground.set_service_cidrs(&key.name, None)),
             Kind::Property => Concerned::all_if(key.name == about::CLUSTER_ID && self.id.take().is_some()),
-            // The Secret's name is made of the source's (`tombolo accept`).
             Kind::Secret => {
-                self.sources.retain(|name, _| key.name != secrets::source_name(name));
+                self.secrets.remove(&key.name);
                 Concerned::default()
             }
             Kind::ConfigMap => {
@@ -274,7 +280,7 @@ impl Own {
             Kind::Node => self.ground.nodes().map(named).collect(),
             Kind::ServiceCidr => self.ground.service_cidrs().map(named).collect(),
             Kind::Property => self.id.iter().map(|_| ServiceKey::new("", about::CLUSTER_ID)).collect(),
-            Kind::Secret => self.sources.keys().map(|name| self.own_key(&secrets::source_name(name))).collect(),
+            Kind::Secret => self.secrets.keys().map(named).collect(),
             Kind::ConfigMap => self.status.iter().map(|_| self.own_key(crate::status::NAME)).collect(),
         }
     }

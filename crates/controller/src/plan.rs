@@ -1,6 +1,6 @@
 //! What is to stand here for one service: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tombolo_api::mcs::{self, condition};
@@ -9,6 +9,7 @@ use tombolo_proxy::{Refused, ServiceKey};
 use tombolo_services::clusters::ClusterId;
 use tombolo_services::imports::{self, Place, derived_name};
 use tombolo_services::mirrors::{self, Choice, Conflict, Existing, Mirror};
+use tombolo_services::staleness::Standing;
 use tombolo_services::{Change, Here, Objects, OwnSlice, changes, source};
 
 use crate::kinds::Kind;
@@ -128,15 +129,13 @@ fn import(
     plan: &mut Plan,
 ) {
     let Some(own_id) = world.id else { return };
-    let others = world.admitted.iter().filter_map(|(id, name)| {
-        let remote = world.remotes.iter().find(|remote| remote.name == *name)?;
-        Some((id, &remote.source))
-    });
+    let by_name: BTreeMap<&str, &Remote> = world.remotes.iter().map(|remote| (remote.name.as_str(), remote)).collect();
+    let others = world.admitted.iter().filter_map(|(id, name)| Some((id, &by_name.get(name.as_str())?.source)));
     let clusters = std::iter::once((own_id, &world.own.local)).chain(others);
     let (exporters, mut unknown) = source::words(clusters, key);
-    // Of a cluster that was not heard since the start not even the id is known.
-    unknown.extend(waiting(world));
     let standing = current.imports.get(key);
+    // Of a cluster that was not heard since the start not even the id is known.
+    unknown.extend(standing.iter().flat_map(|import| waiting(world, own_id, &import.clusters)));
     if exporters.is_empty() && standing.is_none() {
         pool.release(key);
         let has_some = current.slices.values().any(|slice| slice.labels.contains_key(mcs::LABEL_SERVICE_NAME));
@@ -168,10 +167,16 @@ fn import(
     merged.put(key, own_id, desired);
 }
 
-/// Ids that the imports name of sources that were not heard since we started.
-fn waiting(world: &World<'_>) -> Vec<ClusterId> {
-    let unheard = |name: &String| world.remotes.iter().any(|remote| remote.name == *name && !remote.is_heard());
-    world.admitted.iter().filter(|(_, name)| unheard(name)).map(|(id, _)| id.clone()).collect()
+/// Those of the clusters of an import that may be sources that were not heard since we started.
+fn waiting(world: &World<'_>, own: &ClusterId, clusters: &BTreeSet<ClusterId>) -> Vec<ClusterId> {
+    let is_unheard = |remote: &&Remote| !remote.is_heard() && remote.source.standing != Standing::Gone;
+    let unheard: BTreeSet<&str> = world.remotes.iter().filter(is_unheard).map(|remote| remote.name.as_str()).collect();
+    // An id that nobody has may be that of any of them.
+    let may_be = |id: &&ClusterId| match world.admitted.get(*id) {
+        Some(name) => unheard.contains(name.as_str()),
+        None => *id != own && !unheard.is_empty(),
+    };
+    clusters.iter().filter(may_be).cloned().collect()
 }
 
 fn named(objects: &Objects, is_wanted: impl Fn(&OwnSlice) -> bool) -> BTreeMap<String, OwnSlice> {

@@ -22,8 +22,10 @@ pub(crate) struct Remote {
     pub name: String,
     /// What it offers, once all of it was heard.
     pub source: Source,
-    /// What is being heard for the first time: half of it would take endpoints from what stands already.
-    first: Source,
+    /// What is being listed, until all of it is: half of it would take endpoints from what stands, and an emptied
+    /// cluster would be known for what it is only when the endpoints are gone.
+    coming: Option<Source>,
+    mode: EndpointMode,
     tracker: Option<Tracker>,
     listed: BTreeSet<Kind>,
     troubles: BTreeMap<Kind, String>,
@@ -37,11 +39,11 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn new(name: &str, mode: EndpointMode) -> Self {
-        let source = Source::of(mode);
         Self {
             name: name.to_owned(),
-            first: source.clone(),
-            source,
+            source: Source::of(mode),
+            coming: Some(Source::of(mode)),
+            mode,
             tracker: None,
             listed: BTreeSet::new(),
             troubles: BTreeMap::new(),
@@ -84,6 +86,8 @@ impl Remote {
             // Everything is listed again when it is back.
             self.troubles.clear();
             self.listed.clear();
+            self.refused.clear();
+            self.coming = Some(Source::of(self.mode));
         }
         self.lost = lost;
     }
@@ -106,12 +110,7 @@ impl Remote {
                     concerned.add(self.gone(kind, &key));
                 }
                 self.listed.insert(kind);
-                if !self.source.is_heard && KINDS.iter().all(|kind| self.listed.contains(kind)) {
-                    let standing = self.source.standing;
-                    self.source = std::mem::take(&mut self.first);
-                    (self.source.is_heard, self.source.standing) = (true, standing);
-                    return Concerned::source(&self.name);
-                }
+                concerned.add(self.arrive());
                 concerned
             }
             Seen::Refused(kind, key, reason) => {
@@ -127,6 +126,30 @@ impl Remote {
         }
     }
 
+    /// Once all is listed, that counts, all at once.
+    fn arrive(&mut self) -> Concerned {
+        if !KINDS.iter().all(|kind| self.listed.contains(kind)) {
+            return Concerned::default();
+        }
+        let Some(mut new) = self.coming.take() else { return Concerned::default() };
+        let is_first = !self.source.is_heard;
+        let unreadable: Vec<(Kind, ServiceKey)> =
+            self.refused.keys().filter(|(kind, key)| self.is_unreadable(*kind, key)).cloned().collect();
+        for (kind, key) in unreadable {
+            match kind {
+                Kind::Service => new.keep_service(&self.source, &key),
+                Kind::Slice => new.keep_slice(&self.source, &key),
+                Kind::Export => new.keep_export(&self.source, &key),
+                _ => {}
+            }
+        }
+        (new.is_heard, new.standing) = (true, self.source.standing);
+        let concerned = self.source.difference(&new);
+        self.source = new;
+        // From now on it is known which id it has.
+        if is_first { Concerned::source(&self.name) } else { Concerned::these(concerned) }
+    }
+
     /// What it counts for now. `standing` is how many mirrors and imports of it stood here when we started, with the
     /// earliest of their marks.
     pub(crate) fn observe(
@@ -137,7 +160,7 @@ impl Remote {
         recover: impl FnOnce() -> Tracker,
     ) -> Standing {
         let tracker = self.tracker.get_or_insert_with(recover);
-        let is_whole = self.source.is_heard && self.listed.len() == KINDS.len();
+        let is_whole = self.coming.is_none();
         let contact = if self.lost.is_none() && self.troubles.is_empty() && is_whole {
             let offered = self.source.offered(choice) + self.source.exported();
             Contact::Live { offered, confirmed: std::mem::take(&mut self.confirmed) }
@@ -158,11 +181,11 @@ impl Remote {
     }
 
     fn now_source(&mut self) -> &mut Source {
-        if self.source.is_heard { &mut self.source } else { &mut self.first }
+        self.coming.as_mut().unwrap_or(&mut self.source)
     }
 
     fn keys(&self, kind: Kind) -> BTreeSet<ServiceKey> {
-        let source = if self.source.is_heard { &self.source } else { &self.first };
+        let source = self.coming.as_ref().unwrap_or(&self.source);
         match kind {
             Kind::Service => source.service_names().cloned().collect(),
             Kind::Slice => source.slice_names().cloned().collect(),
@@ -240,6 +263,6 @@ impl Remote {
 
     /// Nobody, as long as not all was heard.
     fn these(&self, keys: BTreeSet<ServiceKey>) -> Concerned {
-        if self.source.is_heard { Concerned::these(keys) } else { Concerned::default() }
+        if self.coming.is_none() { Concerned::these(keys) } else { Concerned::default() }
     }
 }

@@ -4,11 +4,13 @@
 //! for its version all the time, and when it does not answer, the watches are ended: they would wait for the link's
 //! lost packets long after it is mended.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +24,8 @@ const BEAT: Duration = Duration::from_secs(5);
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// This many answers in a row that do not come are no accident.
 const MISSES: u32 = 2;
+
+const BEGINS_ANEW: &str = "its API server has begun anew, and all is listed again";
 
 /// What comes from a connection.
 #[derive(Debug)]
@@ -77,16 +81,28 @@ async fn once<T: Send + 'static>(
         return String::new();
     }
     let mut watches = JoinSet::new();
+    let begins_anew = Arc::new(Notify::new());
     for kind in KINDS {
-        let make = make.clone();
+        let (make, begins_anew, has_listed) = (make.clone(), Arc::clone(&begins_anew), AtomicBool::new(false));
+        let heard = move |seen: Seen| match seen {
+            // What it had may be gone from each kind at another moment, so that all are listed together again.
+            Seen::All(..) if has_listed.swap(true, Ordering::Relaxed) => {
+                begins_anew.notify_one();
+                make(Heard::Contact(Some(BEGINS_ANEW.to_owned())))
+            }
+            seen => make(Heard::Seen(seen)),
+        };
         // ClusterProperties are in no namespace.
         let namespace = namespace.filter(|_| kind != crate::kinds::Kind::Property).map(str::to_owned);
         let scope = Scope { namespace, ..Scope::default() };
-        watches.spawn(follow(client.clone(), kind, scope, sender.clone(), move |seen| make(Heard::Seen(seen))));
+        watches.spawn(follow(client.clone(), kind, scope, sender.clone(), heard));
     }
     let mut missed = 0;
     loop {
-        tokio::time::sleep(BEAT).await;
+        tokio::select! {
+            () = begins_anew.notified() => return BEGINS_ANEW.to_owned(),
+            () = tokio::time::sleep(BEAT) => {}
+        }
         match ask(&client).await {
             Ok(()) => missed = 0,
             Err(error) => {
@@ -119,8 +135,10 @@ async fn client(location: &Location) -> Result<Client, String> {
             from(read).await?
         }
         Location::Text(text) => {
-            from(Kubeconfig::from_yaml(text).map_err(|error| format!("its Secret holds no kubeconfig: {error}"))?)
-                .await?
+            let read =
+                Kubeconfig::from_yaml(text).map_err(|error| format!("its Secret holds no kubeconfig: {error}"))?;
+            self_contained(&read)?;
+            from(read).await?
         }
         Location::Url(url) => {
             let url = url.parse().map_err(|error| format!("{url:?} is no URL of an API server: {error}"))?;
@@ -129,6 +147,28 @@ async fn client(location: &Location) -> Result<Client, String> {
     };
     config.connect_timeout = Some(BEAT);
     Client::try_from(config).map_err(|error| words(&error))
+}
+
+/// A kubeconfig that came from elsewhere must not make us run programs, or hand out files that are here.
+fn self_contained(kubeconfig: &Kubeconfig) -> Result<(), String> {
+    let mut found = Vec::new();
+    for cluster in kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref()) {
+        found.extend(cluster.certificate_authority.as_ref().map(|_| "certificate-authority"));
+    }
+    for user in kubeconfig.auth_infos.iter().filter_map(|named| named.auth_info.as_ref()) {
+        found.extend(user.exec.as_ref().map(|_| "exec"));
+        found.extend(user.auth_provider.as_ref().map(|_| "auth-provider"));
+        found.extend(user.token_file.as_ref().map(|_| "tokenFile"));
+        found.extend(user.client_certificate.as_ref().map(|_| "client-certificate"));
+        found.extend(user.client_key.as_ref().map(|_| "client-key"));
+    }
+    match found.first() {
+        None => Ok(()),
+        Some(field) => Err(format!(
+            "the kubeconfig in its Secret has {field}, which refers to what is outside of it; put certificates, keys and \
+             tokens in it (kubectl config view --flatten)"
+        )),
+    }
 }
 
 async fn from(kubeconfig: Kubeconfig) -> Result<Config, String> {

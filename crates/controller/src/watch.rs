@@ -60,7 +60,7 @@ pub(crate) async fn follow<T>(
     loop {
         for (place, resource) in kind.resources().iter().enumerate() {
             match version(&client, kind, (place, resource), &scope, &sender, &make).await {
-                Ended::NotServed => {}
+                Ended::NotServed { was_served } => is_absent &= !was_served,
                 Ended::Unheard => return,
             }
         }
@@ -83,7 +83,10 @@ pub(crate) async fn follow<T>(
 }
 
 enum Ended {
-    NotServed,
+    /// Not any more, where it was.
+    NotServed {
+        was_served: bool,
+    },
     Unheard,
 }
 
@@ -107,12 +110,12 @@ async fn version<T>(
     let begin = || watch(api.clone(), config.clone()).backoff(backoff()).boxed();
     let mut events = begin();
     let mut listing = Vec::new();
-    let mut is_silent = false;
+    let (mut is_silent, mut was_served) = (false, false);
     loop {
         let seen = match events.try_next().await {
-            Ok(None) => return Ended::NotServed,
+            Ok(None) => return Ended::NotServed { was_served },
             Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
-                return Ended::NotServed;
+                return Ended::NotServed { was_served };
             }
             // A watch that ends is taken up where it ended, or everything is listed anew, by itself.
             Err(error @ (watcher::Error::WatchFailed(_) | watcher::Error::WatchError(_))) => {
@@ -145,7 +148,7 @@ async fn version<T>(
                 continue;
             }
             Ok(Some(watcher::Event::InitDone)) => {
-                is_silent = false;
+                (is_silent, was_served) = (false, true);
                 Seen::All(kind, std::mem::take(&mut listing), place)
             }
             Ok(Some(watcher::Event::Apply(object))) => match read(kind, object) {

@@ -70,9 +70,16 @@ impl Source {
 
     /// Takes in an EndpointSlice by its own name, with its Service; none where there is none, or it has no Service.
     ///
-    /// Returns the Services that are concerned: two, where the slice has gone from one to another.
+    /// Returns the Services that are concerned: none where it is no news, two where the slice has gone from one to
+    /// another.
     pub fn set_slice(&mut self, name: ServiceKey, slice: Option<(ServiceKey, Slice)>) -> BTreeSet<ServiceKey> {
         let mut concerned = BTreeSet::new();
+        if let (Some(owner), Some((service, slice))) = (self.owners.get(&name), &slice)
+            && owner == service
+            && self.slices.get(owner).and_then(|slices| slices.get(&name.name)) == Some(slice)
+        {
+            return concerned;
+        }
         if let Some(old) = self.owners.remove(&name) {
             if let Some(slices) = self.slices.get_mut(&old) {
                 slices.remove(&name.name);
@@ -88,6 +95,42 @@ impl Source {
             concerned.insert(service);
         }
         concerned
+    }
+
+    /// The services that `other` says something else of, in any part.
+    pub fn difference(&self, other: &Self) -> BTreeSet<ServiceKey> {
+        fn differing<'a, V: PartialEq>(
+            one: &'a BTreeMap<ServiceKey, V>,
+            other: &'a BTreeMap<ServiceKey, V>,
+        ) -> impl Iterator<Item = &'a ServiceKey> {
+            let changed = one.iter().filter(|(key, value)| other.get(key) != Some(value)).map(|(key, _)| key);
+            changed.chain(other.keys().filter(|key| !one.contains_key(key)))
+        }
+        let services = differing(&self.services, &other.services);
+        let exports = differing(&self.exports, &other.exports);
+        services.chain(exports).chain(differing(&self.slices, &other.slices)).cloned().collect()
+    }
+
+    /// Takes over from `old` what it knew of a Service, where there is none of that name.
+    pub fn keep_service(&mut self, old: &Self, key: &ServiceKey) {
+        if let (None, Some(service)) = (self.services.get(key), old.services.get(key)) {
+            self.services.insert(key.clone(), service.clone());
+        }
+    }
+
+    /// Takes over from `old` what it knew of a ServiceExport, likewise.
+    pub fn keep_export(&mut self, old: &Self, key: &ServiceKey) {
+        if let (None, Some(export)) = (self.exports.get(key), old.exports.get(key)) {
+            self.exports.insert(key.clone(), export.clone());
+        }
+    }
+
+    /// Takes over from `old` what it knew of an EndpointSlice of this name, likewise.
+    pub fn keep_slice(&mut self, old: &Self, name: &ServiceKey) {
+        let slice = old.owners.get(name).and_then(|owner| Some((owner, old.slices.get(owner)?.get(&name.name)?)));
+        if let (false, Some((owner, slice))) = (self.owners.contains_key(name), slice) {
+            let _ = self.set_slice(name.clone(), Some((owner.clone(), slice.clone())));
+        }
     }
 
     /// All Services and exports that are known of.

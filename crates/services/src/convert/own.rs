@@ -3,17 +3,21 @@
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use tombolo_api::mcs::LABEL_SERVICE_NAME;
 use tombolo_api::mcs::v1beta1::{ServiceExport, ServiceImport, ServiceImportType};
 use tombolo_api::tombolo::{MANAGED_BY_LABEL, MANAGER, MIRRORED_FROM, SLICE_MANAGED_BY_LABEL};
-use tombolo_proxy::TrafficPolicy;
+use tombolo_proxy::{ServiceKey, TrafficPolicy};
 
 use super::{Refusals, address, family, from, port_number, protocol};
 use crate::clusters::ClusterId;
+use crate::imports::derived_name;
 use crate::model::{Condition, Import, LegacyEndpoints, OwnSlice, Service, ServicePort, SlicePort, Status, Subset};
 
 /// A mirrored or derived Service; none where it is neither. Its addresses are left out, as we ask for none.
+///
+/// The label that says who keeps it is not enough: anybody's chart may put it there.
 pub fn service(object: &core::Service) -> Option<Service> {
-    is_managed(&object.metadata, MANAGED_BY_LABEL).then(|| {
+    (is_mirror(object) || is_derived(object)).then(|| {
         let (labels, annotations) = from::ours(&object.metadata);
         Service { cluster_ips: Vec::new(), labels, annotations, ..from::service(object).0 }
     })
@@ -24,6 +28,14 @@ pub fn is_mirror(object: &core::Service) -> bool {
     let annotations = object.metadata.annotations.as_ref();
     is_managed(&object.metadata, MANAGED_BY_LABEL)
         && annotations.is_some_and(|annotations| annotations.contains_key(MIRRORED_FROM))
+}
+
+/// Whether a Service stands for a ServiceImport, by its label and the name that follows from it.
+fn is_derived(object: &core::Service) -> bool {
+    let label = object.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_SERVICE_NAME));
+    let key = super::key(&object.metadata);
+    let is_named = |name: &String| key.name == derived_name(&ServiceKey::new(&key.namespace, name));
+    is_managed(&object.metadata, MANAGED_BY_LABEL) && label.is_some_and(is_named)
 }
 
 /// An EndpointSlice; none where it is not ours.
