@@ -1,6 +1,6 @@
 //! What we keep in this cluster, as it stands there, by the service that it is for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tombolo_api::mcs;
@@ -35,18 +35,21 @@ impl<T> Known<T> {
         Self { settled: true, ..Self::new(metadata, value) }
     }
 
-    /// Whether this is news. An answer to a write can be ahead of the watch. Versions of one object can be compared as
+    /// Whether this is news. An answer to a write can be ahead of the watch, and behind it. Versions can be compared as
     /// numbers where they are numbers, which they are (KEP-5504).
     fn is_newer_than(&self, old: &Self) -> bool {
-        if self.settled || self.uid != old.uid {
-            return true;
-        }
         match (self.version.parse::<u128>(), old.version.parse::<u128>()) {
-            (Ok(new), Ok(old)) => new > old,
+            // Of one version it is better known what we meant than how it can be read.
+            (Ok(new), Ok(old)) if self.settled => new >= old,
+            (Ok(new), Ok(before)) if self.uid == old.uid => new > before,
+            _ if self.settled || self.uid != old.uid => true,
             _ => self.version != old.version,
         }
     }
 }
+
+/// So many that are gone are remembered: more than are written at a time.
+const GONE: usize = 1024;
 
 /// Everything that we keep.
 #[derive(Debug, Default)]
@@ -58,6 +61,8 @@ pub(crate) struct Kept {
     exports: BTreeMap<ServiceKey, Known<Vec<Condition>>>,
     /// The slices and the derived Services of each service, by their names.
     members: BTreeMap<ServiceKey, Members>,
+    /// The last that were seen to go: an answer to what made one of them can come after that.
+    gone: VecDeque<String>,
     /// How many mirrors stand in each Namespace.
     mirrors_in: BTreeMap<String, BTreeSet<ServiceKey>>,
 }
@@ -165,6 +170,9 @@ impl Kept {
 
     /// Returns the service that is concerned, where there is news.
     pub(crate) fn set_service(&mut self, key: ServiceKey, service: Option<Known<Service>>) -> Option<ServiceKey> {
+        if self.is_over(self.services.get(&key).map(|old| old.uid.clone()), service.as_ref()) {
+            return None;
+        }
         let old = self.services.get(&key);
         let is_news = is_news(old, service.as_ref());
         let before = old.map(|known| unit_of_service(&key, &known.value));
@@ -195,6 +203,9 @@ impl Kept {
 
     /// Returns the services that are concerned.
     pub(crate) fn set_slice(&mut self, key: ServiceKey, slice: Option<Known<OwnSlice>>) -> BTreeSet<ServiceKey> {
+        if self.is_over(self.slices.get(&key).map(|old| old.uid.clone()), slice.as_ref()) {
+            return BTreeSet::new();
+        }
         let old = self.slices.get(&key);
         if !is_news(old, slice.as_ref()) {
             return BTreeSet::new();
@@ -226,17 +237,35 @@ impl Kept {
         key: ServiceKey,
         value: Option<Known<LegacyEndpoints>>,
     ) -> Option<ServiceKey> {
+        if self.is_over(self.endpoints.get(&key).map(|old| old.uid.clone()), value.as_ref()) {
+            return None;
+        }
         set(&mut self.endpoints, &key, value).then_some(key)
     }
 
     /// Returns whether there is news.
     pub(crate) fn set_import(&mut self, key: ServiceKey, value: Option<Known<Import>>) -> bool {
+        if self.is_over(self.imports.get(&key).map(|old| old.uid.clone()), value.as_ref()) {
+            return false;
+        }
         set(&mut self.imports, &key, value)
     }
 
     /// Returns whether there is news.
     pub(crate) fn set_export(&mut self, key: ServiceKey, value: Option<Known<Vec<Condition>>>) -> bool {
+        if self.is_over(self.exports.get(&key).map(|old| old.uid.clone()), value.as_ref()) {
+            return false;
+        }
         set(&mut self.exports, &key, value)
+    }
+
+    /// Whether an answer comes after the end of what it is about; remembers the end of `old`, where that is it.
+    fn is_over<T>(&mut self, old: Option<String>, new: Option<&Known<T>>) -> bool {
+        if let (Some(uid), None) = (old, new) {
+            self.gone.truncate(GONE - 1);
+            self.gone.push_front(uid);
+        }
+        new.is_some_and(|new| new.settled && self.gone.contains(&new.uid))
     }
 
     fn forget_empty(&mut self, unit: &ServiceKey) {
@@ -282,4 +311,38 @@ fn set<T: PartialEq>(map: &mut BTreeMap<ServiceKey, Known<T>>, key: &ServiceKey,
         None => map.remove(key),
     };
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(uid: &str, version: u64, value: bool) -> Known<Vec<Condition>> {
+        let value = if value {
+            vec![]
+        } else {
+            vec![Condition {
+                kind: "x".into(),
+                status: tombolo_services::Status::True,
+                reason: "x".into(),
+                message: String::new(),
+            }]
+        };
+        Known { value, uid: uid.to_owned(), version: version.to_string(), settled: false }
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_changes_nothing() {
+        let key = ServiceKey::new("shop", "web");
+        let settled = |version| Some(Known { settled: true, ..known("a", version, true) });
+        let mut kept = Kept::default();
+        assert!(kept.set_export(key.clone(), Some(known("a", 12, false))));
+        assert!(!kept.set_export(key.clone(), settled(10)), "it was changed since");
+        assert!(kept.set_export(key.clone(), settled(12)), "it is what was written");
+        assert!(!kept.set_export(key.clone(), Some(known("a", 12, false))));
+        assert!(kept.set_export(key.clone(), None));
+        assert!(!kept.set_export(key.clone(), settled(12)), "it is gone");
+        assert_eq!(kept.exports().count(), 0);
+        assert!(kept.set_export(key, Some(known("b", 14, true))));
+    }
 }
