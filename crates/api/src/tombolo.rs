@@ -43,3 +43,15 @@ pub const CONFIRM_DELETION: &str = "tombolo.io/confirm-deletion";
 
 /// Set by a person on a Service: `pods` or `cluster-ip`, what its mirrors in other clusters have as endpoints.
 pub const MIRROR_ENDPOINTS: &str = "tombolo.io/mirror-endpoints";
+
+/// Set by a person on a ServiceImport or on its derived Service: which cluster's endpoints the service proxy uses.
+///
+/// `any` (the default): those of all clusters. `local`: those of this cluster as long as one of them can be used, else
+/// the others.
+pub const CLUSTER_PREFERENCE: &str = "tombolo.io/cluster-preference";
+
+/// Set by a person on a ServiceImport or on its derived Service: the shares of the connections that the service proxy
+/// gives to clusters, by their ids: `west=3,east=1`.
+///
+/// A number from 0 to 1000. 0: only where nothing else can be used. A cluster that is not named has 1.
+pub const CLUSTER_WEIGHTS: &str = "tombolo.io/cluster-weights";

@@ -3,7 +3,6 @@
 //! The kernel keeps sending a UDP flow where its first packet was translated to, even when that endpoint is gone, as
 //! long as the client goes on sending. Whoever takes an endpoint away makes the kernel forget the flow.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -21,11 +20,14 @@ const IPCTNL_MSG_CT_NEW: u16 = 0;
 const IPCTNL_MSG_CT_GET: u16 = 1;
 const IPCTNL_MSG_CT_DELETE: u16 = 2;
 const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
 const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
@@ -35,28 +37,27 @@ const KIND_FLAGS: u16 = 0xc000;
 const HEADER: usize = 16;
 const NETFILTER_HEADER: usize = 20;
 
-/// Makes the kernel forget the UDP flows whose first packet was sent to one of these addresses. Gives how many.
+/// Makes the kernel forget the UDP flows that `is_stale`: told where a flow's first packet was sent to, and who answers.
+/// Gives how many.
 ///
 /// # Errors
 /// When the kernel has no connection tracking over netlink (module `nf_conntrack_netlink`) or refuses.
-pub async fn forget_udp(destinations: &BTreeSet<SocketAddr>) -> Result<usize, HostError> {
+pub async fn forget_udp(is_stale: impl Fn(SocketAddr, IpAddr) -> bool) -> Result<usize, HostError> {
     let failed = || HostError::io("make the kernel forget UDP flows (needs CAP_NET_ADMIN and nf_conntrack_netlink)");
     let mut forgotten = 0;
     for family in [libc::AF_INET, libc::AF_INET6] {
-        if destinations.iter().any(|d| d.is_ipv6() == (family == libc::AF_INET6)) {
-            forgotten += forget_family(destinations, family as u8).await.map_err(failed())?;
-        }
+        forgotten += forget_family(&is_stale, family as u8).await.map_err(failed())?;
     }
     Ok(forgotten)
 }
 
-async fn forget_family(destinations: &BTreeSet<SocketAddr>, family: u8) -> io::Result<usize> {
+async fn forget_family(is_stale: &impl Fn(SocketAddr, IpAddr) -> bool, family: u8) -> io::Result<usize> {
     let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
     socket.socket_mut().bind_auto()?;
     let kernel = NetlinkAddr::new(0, 0);
     socket.send_to(&message(IPCTNL_MSG_CT_GET, NLM_F_REQUEST | NLM_F_DUMP, family, &[]), &kernel).await?;
     let mut flows = Vec::new();
-    receive(&socket, |body| flows.extend(identity(body, destinations))).await?;
+    receive(&socket, |body| flows.extend(identity(body, is_stale))).await?;
     for flow in &flows {
         socket.send_to(&message(IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, family, flow), &kernel).await?;
         match receive(&socket, |_| {}).await {
@@ -105,10 +106,12 @@ fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The attributes by which the kernel finds the flow again, if it is a UDP one to such a destination.
-fn identity(flow: &[u8], destinations: &BTreeSet<SocketAddr>) -> Option<Vec<u8>> {
-    let original = attributes(flow).find(|a| a.kind == CTA_TUPLE_ORIG)?;
-    if !destinations.contains(&udp_destination(original.value)?) {
+/// The attributes by which the kernel finds the flow again, if it is a UDP one that is stale.
+fn identity(flow: &[u8], is_stale: impl Fn(SocketAddr, IpAddr) -> bool) -> Option<Vec<u8>> {
+    let tuple = |kind| attributes(flow).find(|a| a.kind == kind);
+    let destination = udp_destination(tuple(CTA_TUPLE_ORIG)?.value)?;
+    let replier = address(tuple(CTA_TUPLE_REPLY)?.value, CTA_IP_V4_SRC, CTA_IP_V6_SRC)?;
+    if !is_stale(destination, replier) {
         return None;
     }
     let kept = attributes(flow).filter(|a| [CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE].contains(&a.kind));
@@ -121,16 +124,21 @@ fn identity(flow: &[u8], destinations: &BTreeSet<SocketAddr>) -> Option<Vec<u8>>
 }
 
 fn udp_destination(tuple: &[u8]) -> Option<SocketAddr> {
-    let ip = attributes(tuple).find(|a| a.kind == CTA_TUPLE_IP)?;
-    let address = attributes(ip.value).find_map(|a| match a.kind {
-        CTA_IP_V4_DST => <[u8; 4]>::try_from(a.value).ok().map(|b| IpAddr::from(Ipv4Addr::from(b))),
-        CTA_IP_V6_DST => <[u8; 16]>::try_from(a.value).ok().map(|b| IpAddr::from(Ipv6Addr::from(b))),
-        _ => None,
-    })?;
+    let address = address(tuple, CTA_IP_V4_DST, CTA_IP_V6_DST)?;
     let protocol = attributes(tuple).find(|a| a.kind == CTA_TUPLE_PROTO)?;
     let udp = attributes(protocol.value).any(|a| a.kind == CTA_PROTO_NUM && a.value == [libc::IPPROTO_UDP as u8]);
     let port = attributes(protocol.value).find(|a| a.kind == CTA_PROTO_DST_PORT)?;
     udp.then_some(SocketAddr::new(address, u16::from_be_bytes(port.value.try_into().ok()?)))
+}
+
+/// The address of one kind in a tuple.
+fn address(tuple: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
+    let ip = attributes(tuple).find(|a| a.kind == CTA_TUPLE_IP)?;
+    attributes(ip.value).find_map(|a| match a.kind {
+        kind if kind == v4 => <[u8; 4]>::try_from(a.value).ok().map(|b| IpAddr::from(Ipv4Addr::from(b))),
+        kind if kind == v6 => <[u8; 16]>::try_from(a.value).ok().map(|b| IpAddr::from(Ipv6Addr::from(b))),
+        _ => None,
+    })
 }
 
 /// A netlink attribute: length and kind (two bytes each), value, padded to four bytes.
@@ -167,31 +175,42 @@ mod tests {
     }
 
     fn flow(protocol: u8, port: u16) -> Vec<u8> {
-        let ip = attribute(CTA_TUPLE_IP | 0x8000, &attribute(CTA_IP_V4_DST, &[10, 0, 0, 1]));
-        let ports = [attribute(CTA_PROTO_NUM, &[protocol]), attribute(CTA_PROTO_DST_PORT, &port.to_be_bytes())];
-        let tuple = [ip, attribute(CTA_TUPLE_PROTO | 0x8000, &ports.concat())].concat();
-        [attribute(CTA_TUPLE_ORIG | 0x8000, &tuple), attribute(3, &[0; 4]), attribute(CTA_ID, &[1, 2, 3, 4])].concat()
+        let tuple = |address: u16, ip: [u8; 4]| {
+            let ip = attribute(CTA_TUPLE_IP | 0x8000, &attribute(address, &ip));
+            let ports = [attribute(CTA_PROTO_NUM, &[protocol]), attribute(CTA_PROTO_DST_PORT, &port.to_be_bytes())];
+            [ip, attribute(CTA_TUPLE_PROTO | 0x8000, &ports.concat())].concat()
+        };
+        [
+            attribute(CTA_TUPLE_ORIG | 0x8000, &tuple(CTA_IP_V4_DST, [10, 0, 0, 1])),
+            attribute(CTA_TUPLE_REPLY | 0x8000, &tuple(CTA_IP_V4_SRC, [10, 0, 0, 9])),
+            attribute(3, &[0; 4]),
+            attribute(CTA_ID, &[1, 2, 3, 4]),
+        ]
+        .concat()
+    }
+
+    fn wanted(destination: SocketAddr, replier: IpAddr) -> bool {
+        destination == "10.0.0.1:53".parse().unwrap() && replier == "10.0.0.9".parse::<IpAddr>().unwrap()
     }
 
     #[test]
-    fn only_udp_flows_to_the_destination_are_found() {
-        let wanted = BTreeSet::from(["10.0.0.1:53".parse().unwrap()]);
-        assert!(identity(&flow(17, 53), &wanted).is_some());
-        assert!(identity(&flow(17, 54), &wanted).is_none());
-        assert!(identity(&flow(6, 53), &wanted).is_none());
+    fn only_udp_flows_to_the_destination_and_from_the_replier_are_found() {
+        assert!(identity(&flow(17, 53), wanted).is_some());
+        assert!(identity(&flow(17, 53), |_, replier| replier.is_ipv6()).is_none());
+        assert!(identity(&flow(17, 54), wanted).is_none());
+        assert!(identity(&flow(6, 53), wanted).is_none());
     }
 
     #[test]
     fn a_flow_is_named_by_its_tuple_and_its_number() {
-        let wanted = BTreeSet::from(["10.0.0.1:53".parse().unwrap()]);
-        let bytes = identity(&flow(17, 53), &wanted).unwrap();
+        let bytes = identity(&flow(17, 53), wanted).unwrap();
         assert_eq!(attributes(&bytes).map(|a| a.kind).collect::<Vec<_>>(), [CTA_TUPLE_ORIG, CTA_ID]);
     }
 
     proptest! {
         #[test]
         fn no_bytes_break_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
-            let _ = identity(&bytes, &BTreeSet::new());
+            let _ = identity(&bytes, |_, _| true);
         }
     }
 }

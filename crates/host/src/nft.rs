@@ -1,4 +1,7 @@
-//! nftables through the `nft` program, one transaction a script (nft(8)), in the caller's network namespace.
+//! nftables through the `nft` program, one transaction a script (nft(8)), in the caller's network namespace; and
+//! elements of sets without it.
+
+mod elements;
 
 use std::io;
 use std::process::{Output, Stdio};
@@ -7,6 +10,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::programs;
+
+pub use elements::ElementSocket;
 
 /// Why a script was not carried out. Nothing of it was, then: a script is one transaction.
 #[derive(Debug, thiserror::Error)]

@@ -7,4 +7,5 @@
 #![forbid(unsafe_code)]
 
 pub mod network;
+pub mod nft;
 pub mod wireguard;

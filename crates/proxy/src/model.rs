@@ -1,5 +1,6 @@
 //! The vocabulary: services, endpoints and the node that they are seen from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -41,6 +42,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The number of the protocol (IANA).
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
     /// The protocol as nftables writes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -75,6 +85,14 @@ impl Family {
         match address {
             IpAddr::V4(_) => Self::V4,
             IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// Its place in a pair of names.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 1,
         }
     }
 
@@ -139,6 +157,59 @@ pub struct Service {
     pub internal_traffic_policy: TrafficPolicy,
     /// For node ports, external and load balancer IPs.
     pub external_traffic_policy: TrafficPolicy,
+    /// Who may reach the load balancer IPs (`loadBalancerSourceRanges`); none is everybody. Where ranges were given
+    /// of which none can be used, the list is empty and nobody may.
+    pub source_ranges: Option<Vec<IpNet>>,
+    /// Where a load balancer asks whether this node has endpoints (`healthCheckNodePort`).
+    pub health_check_node_port: Option<u16>,
+    /// How to choose among the clusters that its endpoints are in.
+    pub clusters: Option<ClusterChoice>,
+}
+
+/// A service of several clusters (a ServiceImport of type ClusterSetIP), as far as the proxy is concerned.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Import {
+    /// What it is as a service: its ClusterSet IPs are the ClusterIPs.
+    pub service: Service,
+    /// The name of the Service that stands for it in the same namespace. What that one serves is not served twice.
+    pub derived: Option<String>,
+}
+
+/// Whose part of the table something is. A Service comes before any ServiceImport.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// A Service.
+    Service(ServiceKey),
+    /// A ServiceImport.
+    Import(ServiceKey),
+}
+
+impl Owner {
+    /// Namespace and name.
+    pub fn key(&self) -> &ServiceKey {
+        match self {
+            Self::Service(key) | Self::Import(key) => key,
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(key) => write!(f, "Service {key}"),
+            Self::Import(key) => write!(f, "ServiceImport {key}"),
+        }
+    }
+}
+
+/// A choice among the clusters of a service ([`CLUSTER_PREFERENCE`](tombolo_api::tombolo::CLUSTER_PREFERENCE),
+/// [`CLUSTER_WEIGHTS`](tombolo_api::tombolo::CLUSTER_WEIGHTS)).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterChoice {
+    /// Whether this cluster's own endpoints come first.
+    pub prefers_local: bool,
+    /// Shares of the connections by cluster id; a cluster that is not named has 1. Empty: all endpoints are equal.
+    pub weights: BTreeMap<String, u32>,
 }
 
 /// One port of a Service.
@@ -155,7 +226,7 @@ pub struct ServicePort {
 }
 
 /// One port of one endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The address: of a pod, or of whatever a hand-made Endpoints object names, which may be a
     /// ClusterIP of another cluster.
@@ -174,10 +245,25 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node that it runs on.
     pub node_name: Option<String>,
+    /// The cluster that it is in, by its id; none is this one.
+    pub cluster: Option<String>,
+    /// The zones whose clients shall use it (`hints.forZones`).
+    pub for_zones: Vec<String>,
+    /// The nodes whose clients shall use it (`hints.forNodes`).
+    pub for_nodes: Vec<String>,
+}
+
+/// One EndpointSlice.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Slice {
+    /// The Service and the ServiceImport that it belongs to, or one of them.
+    pub owners: Vec<Owner>,
+    /// Each port of each endpoint.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// The node that the ruleset is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Node {
     /// The node's name, to tell which endpoints are its own.
     pub name: String,
@@ -190,6 +276,10 @@ pub struct Node {
     pub service_cidrs: Vec<IpNet>,
     /// The node's addresses at which node ports are served.
     pub node_port_addresses: Vec<IpAddr>,
+    /// The zone that it is in (label `topology.kubernetes.io/zone`).
+    pub zone: Option<String>,
+    /// The id of its cluster in the ClusterSet, where it has one.
+    pub cluster: Option<String>,
     /// The name of the table (family `inet`), see [`crate::DEFAULT_TABLE`].
     pub table: String,
 }

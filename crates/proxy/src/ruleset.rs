@@ -3,42 +3,116 @@
 use ipnet::IpNet;
 
 use crate::model::{Family, Node};
-use crate::table::{Chain, Set, Tables};
+use crate::table::{Chain, Element, Key, Set, Tables};
 
-/// protocol . address . port → the chain of the service port.
-pub(crate) const SERVICE_IPS: &str = "service-ips";
-/// protocol . port → the chain of the service port, at this node's addresses.
-pub(crate) const NODE_PORTS: &str = "node-ports";
-/// address → the chain that answers its pings.
-pub(crate) const PINGS: &str = "pings";
+/// A set's name in IPv4 and in IPv6.
+pub(crate) type Names = [&'static str; 2];
+
+/// protocol . address . port → the chain that chooses an endpoint.
+pub(crate) const SERVICE_IPS: Names = ["service-ips4", "service-ips6"];
+/// protocol . port → the chain that chooses an endpoint, at this node's addresses.
+pub(crate) const NODE_PORTS: Names = ["node-ports4", "node-ports6"];
+/// protocol . address . port . number → endpoint.
+pub(crate) const ENDPOINTS: Names = ["endpoints4", "endpoints6"];
+/// protocol . port . number → endpoint, at this node's addresses.
+pub(crate) const NODE_PORT_ENDPOINTS: Names = ["node-port-endpoints4", "node-port-endpoints6"];
+/// address → the endpoint that answers its pings.
+pub(crate) const PINGS: Names = ["pings4", "pings6"];
+/// protocol . address . port → the chain that lets some sources pass.
+pub(crate) const FIREWALL: Names = ["firewall4", "firewall6"];
 /// protocol . address . port → how to refuse it, for want of endpoints.
-pub(crate) const REFUSED_IPS: &str = "refused-ips";
+pub(crate) const REFUSED_IPS: Names = ["refused-ips4", "refused-ips6"];
 /// protocol . port → how to refuse it, for want of endpoints.
-pub(crate) const REFUSED_NODE_PORTS: &str = "refused-node-ports";
+pub(crate) const REFUSED_NODE_PORTS: Names = ["refused-node-ports4", "refused-node-ports6"];
 /// All ClusterIPs.
-pub(crate) const CLUSTER_IPS: &str = "cluster-ips";
+pub(crate) const CLUSTER_IPS: Names = ["cluster-ips4", "cluster-ips6"];
 /// All external and load balancer IPs.
-pub(crate) const EXTERNAL_IPS: &str = "external-ips";
+pub(crate) const EXTERNAL_IPS: Names = ["external-ips4", "external-ips6"];
 /// All node ports, of whichever protocol.
-pub(crate) const NODE_PORT_NUMBERS: &str = "node-port-numbers";
+pub(crate) const NODE_PORT_NUMBERS: Names = ["node-port-numbers4", "node-port-numbers6"];
 /// Endpoints on this node.
-pub(crate) const LOCAL_ENDPOINTS: &str = "local-endpoints";
+pub(crate) const LOCAL_ENDPOINTS: Names = ["local-endpoints4", "local-endpoints6"];
 /// Endpoints on this node, twice: the source and destination of a hairpin connection.
-pub(crate) const HAIRPINS: &str = "hairpins";
+pub(crate) const HAIRPINS: Names = ["hairpins4", "hairpins6"];
 
-const POD_CIDRS: &str = "pod-cidrs";
-const LOCAL_POD_CIDRS: &str = "local-pod-cidrs";
-const SERVICE_CIDRS: &str = "service-cidrs";
-const NODE_PORT_ADDRESSES: &str = "node-port-addresses";
+const POD_CIDRS: Names = ["pod-cidrs4", "pod-cidrs6"];
+const LOCAL_POD_CIDRS: Names = ["local-pod-cidrs4", "local-pod-cidrs6"];
+const SERVICE_CIDRS: Names = ["service-cidrs4", "service-cidrs6"];
+const NODE_PORT_ADDRESSES: Names = ["node-port-addresses4", "node-port-addresses6"];
 
-/// The verdict that refuses with an answer.
-pub(crate) const REJECT: &str = "goto refuse";
-/// The verdict that says nothing.
-pub(crate) const DROP: &str = "drop";
+/// The number of a frontend's first endpoint on this node, where those are told from all others.
+pub(crate) const HERE: u32 = 65_536;
 
-/// The name of `set` for one family.
-pub(crate) fn named(set: &str, family: Family) -> String {
-    format!("{set}{}", family.digit())
+/// The chain that refuses with an answer.
+pub(crate) const REFUSE: &str = "refuse";
+
+/// So many endpoints a frontend can have in the maps; one with more has a chain of its own.
+///
+/// The chains that look into the maps are made with the table: nft (1.0.6) does not add rules to maps that it finds
+/// there, when their keys are declared by what they are made of.
+pub(crate) const MOST: u32 = 32;
+
+/// The chain that chooses one of so many endpoints.
+pub(crate) fn pick_name(family: Family, count: u32) -> String {
+    format!("pick{}/{count}", family.digit())
+}
+
+fn here_name(family: Family, count: u32) -> String {
+    format!("here{}/{count}", family.digit())
+}
+
+/// A chain that keeps what comes from outside on this node, for all frontends that have as many endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Split {
+    pub family: Family,
+    /// Endpoints for what comes from inside the cluster.
+    pub anywhere: u32,
+    /// Endpoints on this node.
+    pub here: u32,
+}
+
+impl Split {
+    /// The chain's name.
+    pub(crate) fn name(self) -> String {
+        format!("local{}/{}/{}", self.family.digit(), self.anywhere, self.here)
+    }
+
+    /// The chain.
+    pub(crate) fn chain(self) -> Chain {
+        let all = pick_name(self.family, self.anywhere);
+        let inside = from_inside(self.family).into_iter().map(|source| format!("{source} goto {all}"));
+        let outside = (self.here > 0).then(|| format!("goto {}", here_name(self.family, self.here)));
+        Chain::regular(inside.chain(outside).collect())
+    }
+}
+
+fn add_choosers(tables: &mut Tables, family: Family) {
+    for count in 1..=MOST {
+        let chain = Chain::regular(pick(family, &format!("mod {count}")));
+        tables.chains.insert(pick_name(family, count), chain);
+        let chain = Chain::regular(pick(family, &format!("mod {count} offset {HERE}")));
+        tables.chains.insert(here_name(family, count), chain);
+    }
+}
+
+/// Frontends at addresses, and those at node ports: a packet is for one of them.
+fn pick(family: Family, range: &str) -> Vec<String> {
+    let (ip, protocols) = (family.ip(), "meta l4proto { tcp, udp, sctp }");
+    vec![
+        format!(
+            "{protocols} dnat {ip} to meta l4proto . {ip} daddr . th dport . numgen random {range} map @{}",
+            named(ENDPOINTS, family)
+        ),
+        format!(
+            "{protocols} dnat {ip} to meta l4proto . th dport . numgen random {range} map @{}",
+            named(NODE_PORT_ENDPOINTS, family)
+        ),
+    ]
+}
+
+/// The name of a set for one family.
+pub(crate) fn named(set: Names, family: Family) -> &'static str {
+    set[family.index()]
 }
 
 /// The matches that lead traffic from inside the cluster past a `Local` external policy.
@@ -47,18 +121,24 @@ pub(crate) fn from_inside(family: Family) -> [String; 2] {
     [format!("{ip} saddr @{}", named(POD_CIDRS, family)), "fib saddr type local".to_owned()]
 }
 
+/// The sets that hold what is known of the node.
+pub(crate) fn given_sets() -> impl Iterator<Item = &'static str> {
+    [POD_CIDRS, LOCAL_POD_CIDRS, SERVICE_CIDRS, NODE_PORT_ADDRESSES].into_iter().flatten()
+}
+
 /// The table without any service.
 pub(crate) fn skeleton(node: &Node) -> Tables {
     let mut tables = Tables { name: node.table.clone(), ..Tables::default() };
     for family in Family::ALL {
         add_sets(&mut tables, node, family);
+        add_choosers(&mut tables, family);
     }
     add_chains(&mut tables);
     tables
 }
 
 fn add_sets(tables: &mut Tables, node: &Node, family: Family) {
-    let address = family.address_type();
+    let (address, ip) = (family.address_type(), family.ip());
     let port_map = format!("type inet_proto . {address} . inet_service : verdict;");
     let node_port_map = "type inet_proto . inet_service : verdict;";
     let cluster: Vec<IpNet> = node.cluster_pod_cidrs.iter().chain(&node.pod_cidrs).copied().collect();
@@ -68,7 +148,19 @@ fn add_sets(tables: &mut Tables, node: &Node, family: Family) {
         (REFUSED_IPS, Set::map(port_map.as_str())),
         (NODE_PORTS, Set::map(node_port_map)),
         (REFUSED_NODE_PORTS, Set::map(node_port_map)),
-        (PINGS, Set::map(format!("type {address} : verdict;"))),
+        // A number can be part of a key only where the key is declared by what it is made of.
+        (
+            ENDPOINTS,
+            Set::map(format!(
+                "typeof meta l4proto . {ip} daddr . th dport . numgen random mod 2 : {ip} daddr . th dport;"
+            )),
+        ),
+        (
+            NODE_PORT_ENDPOINTS,
+            Set::map(format!("typeof meta l4proto . th dport . numgen random mod 2 : {ip} daddr . th dport;")),
+        ),
+        (FIREWALL, Set::map(port_map.as_str())),
+        (PINGS, Set::map(format!("type {address} : {address};"))),
         (CLUSTER_IPS, Set::plain(format!("type {address};"))),
         (EXTERNAL_IPS, Set::plain(format!("type {address};"))),
         (NODE_PORT_NUMBERS, Set::plain("type inet_service;")),
@@ -80,7 +172,7 @@ fn add_sets(tables: &mut Tables, node: &Node, family: Family) {
         (NODE_PORT_ADDRESSES, cidrs(family, &addresses)),
     ];
     for (name, set) in sets {
-        tables.sets.insert(named(name, family), set);
+        tables.sets.insert(named(name, family).to_owned(), set);
     }
 }
 
@@ -88,7 +180,7 @@ fn add_sets(tables: &mut Tables, node: &Node, family: Family) {
 fn cidrs(family: Family, cidrs: &[IpNet]) -> Set {
     let own: Vec<IpNet> = cidrs.iter().filter(|cidr| Family::of(cidr.addr()) == family).map(IpNet::trunc).collect();
     let mut set = Set::plain(format!("type {}; flags interval;", family.address_type()));
-    set.elements = IpNet::aggregate(&own).into_iter().map(|cidr| (cidr.to_string(), None)).collect();
+    set.elements = IpNet::aggregate(&own).into_iter().map(|cidr| (Key::Net(cidr), Element::default())).collect();
     set
 }
 
@@ -104,6 +196,21 @@ fn add_chains(tables: &mut Tables) {
             Chain::base(
                 "type nat hook postrouting priority 100; policy accept;",
                 vec!["ct status dnat jump masquerading".to_owned()],
+            ),
+        ),
+        // Before the translation: what is asked is where the packet was sent to.
+        (
+            "filter-prerouting",
+            Chain::base(
+                "type filter hook prerouting priority -110; policy accept;",
+                vec!["ct state new jump firewall".to_owned()],
+            ),
+        ),
+        (
+            "filter-sent",
+            Chain::base(
+                "type filter hook output priority -110; policy accept;",
+                vec!["ct state new jump firewall".to_owned()],
             ),
         ),
         (
@@ -129,10 +236,11 @@ fn add_chains(tables: &mut Tables) {
             ),
         ),
         ("services", Chain::regular(both(services))),
+        ("firewall", Chain::regular(both(firewall))),
         ("masquerading", Chain::regular(both(masquerading))),
         ("refusals", Chain::regular(both(refusals))),
         (
-            "refuse",
+            REFUSE,
             Chain::regular(vec![
                 "meta l4proto tcp reject with tcp reset".to_owned(),
                 "reject with icmpx port-unreachable".to_owned(),
@@ -157,8 +265,13 @@ fn services(family: Family) -> Vec<String> {
             named(NODE_PORT_ADDRESSES, family),
             named(NODE_PORTS, family)
         ),
-        format!("{} {ip} daddr vmap @{}", family.echo_request(), named(PINGS, family)),
+        format!("{} dnat {ip} to {ip} daddr map @{}", family.echo_request(), named(PINGS, family)),
     ]
+}
+
+/// For the first packets of connections.
+fn firewall(family: Family) -> Vec<String> {
+    vec![format!("meta l4proto . {} daddr . th dport vmap @{}", family.ip(), named(FIREWALL, family))]
 }
 
 /// For connections with a translated destination: these rules see only the first packet of each.
@@ -197,7 +310,7 @@ fn refusals(family: Family) -> Vec<String> {
             named(NODE_PORT_ADDRESSES, family),
             named(REFUSED_NODE_PORTS, family)
         ),
-        format!("{ip} daddr @{} {REJECT}", named(CLUSTER_IPS, family)),
+        format!("{ip} daddr @{} goto {REFUSE}", named(CLUSTER_IPS, family)),
         format!("{ip} daddr @{} drop", named(SERVICE_CIDRS, family)),
     ]
 }

@@ -4,96 +4,77 @@
 //! coming. A client that goes on from the same port would stay with an endpoint that is gone, or
 //! without any if it began before there was one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::Family;
-use crate::table::Tables;
 
 /// Where clients send to: an address of a service, or a port of this node's own addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum UdpFrontend {
+pub enum UdpFrontend {
+    /// An address and port of a service.
     Address(SocketAddr),
+    /// A port at any of the node's addresses.
     NodePort(Family, u16),
 }
 
-/// Tracked UDP flows to delete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UdpFlow {
-    /// The address family.
-    pub family: Family,
-    /// Their original destination; none means any address, for a node port.
-    pub destination: Option<IpAddr>,
-    /// Their original destination port.
-    pub port: u16,
-    /// The endpoint that they were translated to; none means all of them, translated or not.
-    pub endpoint: Option<IpAddr>,
+/// Where the flows of a frontend may go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct UdpState {
+    /// All endpoints that answer: a flow stays with one that is only not chosen any more.
+    pub serving: BTreeSet<IpAddr>,
 }
 
-/// The flows that must go when `desired` follows on `applied`: those to an endpoint that is no
-/// longer one, and those to a service that had no endpoint until now. To be deleted after the
-/// ruleset is applied.
-pub fn stale_udp(desired: &Tables, applied: &Tables) -> BTreeSet<UdpFlow> {
-    let none = BTreeSet::new();
-    let frontends: BTreeSet<&UdpFrontend> = desired.udp.keys().chain(applied.udp.keys()).collect();
-    frontends
-        .into_iter()
-        .flat_map(|frontend| {
-            let new = desired.udp.get(frontend).unwrap_or(&none);
-            let old = applied.udp.get(frontend).unwrap_or(&none);
-            stale_of(*frontend, new, old)
-        })
-        .collect()
+/// UDP flows to forget: those to `frontend` whose replies come from anything but `endpoints`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StaleFlows {
+    /// Where they were sent to.
+    pub frontend: UdpFrontend,
+    /// Where they may go.
+    pub endpoints: BTreeSet<IpAddr>,
 }
 
-impl UdpFlow {
-    /// The arguments with which the program `conntrack` deletes these flows. It exits with 1 when
-    /// there were none.
-    pub fn conntrack_arguments(&self) -> Vec<String> {
-        let family = match self.family {
-            Family::V4 => "ipv4",
-            Family::V6 => "ipv6",
+impl StaleFlows {
+    /// Whether a flow that was sent to `destination`, and is answered by `replier`, is one of them. `is_own` tells the
+    /// node's addresses at which node ports are served.
+    pub fn contains(&self, destination: SocketAddr, replier: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> bool {
+        let is_meant = match self.frontend {
+            UdpFrontend::Address(address) => address == destination,
+            UdpFrontend::NodePort(family, port) => {
+                family == Family::of(destination.ip()) && port == destination.port() && is_own(destination.ip())
+            }
         };
-        let mut arguments: Vec<String> = ["-D", "-f", family, "-p", "udp"].map(Into::into).into();
-        if let Some(destination) = self.destination {
-            arguments.extend(["--orig-dst".to_owned(), destination.to_string()]);
-        }
-        arguments.extend(["--orig-port-dst".to_owned(), self.port.to_string()]);
-        if let Some(endpoint) = self.endpoint {
-            arguments.extend(["--reply-src".to_owned(), endpoint.to_string()]);
-        }
-        arguments
+        is_meant && !self.endpoints.contains(&replier)
     }
 }
 
-impl fmt::Display for UdpFlow {
+/// The flows that must go where `now` follows on `before`: those to an endpoint that does not answer any more, and
+/// those that began while there was none.
+pub(crate) fn stale(
+    before: &BTreeMap<UdpFrontend, UdpState>,
+    now: &BTreeMap<UdpFrontend, UdpState>,
+    frontends: impl IntoIterator<Item = UdpFrontend>,
+) -> Vec<StaleFlows> {
+    let none = UdpState::default();
+    let frontends = frontends.into_iter().filter_map(|frontend| {
+        let (old, new) = (before.get(&frontend).unwrap_or(&none), now.get(&frontend).unwrap_or(&none));
+        let is_stale =
+            if old.serving.is_empty() { !new.serving.is_empty() } else { !old.serving.is_subset(&new.serving) };
+        is_stale.then(|| StaleFlows { frontend, endpoints: new.serving.clone() })
+    });
+    frontends.collect()
+}
+
+impl fmt::Display for StaleFlows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.destination {
-            Some(destination) => write!(f, "udp to {}", SocketAddr::new(destination, self.port))?,
-            None => write!(f, "udp to node port {}", self.port)?,
+        match self.frontend {
+            UdpFrontend::Address(address) => write!(f, "udp to {address}")?,
+            UdpFrontend::NodePort(family, port) => write!(f, "udp to node port {port} ({family:?})")?,
         }
-        match self.endpoint {
-            Some(endpoint) => write!(f, " at {endpoint}"),
-            None => Ok(()),
-        }
+        let endpoints: Vec<String> = self.endpoints.iter().map(ToString::to_string).collect();
+        write!(f, " but at [{}]", endpoints.join(" "))
     }
-}
-
-fn stale_of(frontend: UdpFrontend, new: &BTreeSet<SocketAddr>, old: &BTreeSet<SocketAddr>) -> Vec<UdpFlow> {
-    let flow = |endpoint| match frontend {
-        UdpFrontend::Address(address) => UdpFlow {
-            family: Family::of(address.ip()),
-            destination: Some(address.ip()),
-            port: address.port(),
-            endpoint,
-        },
-        UdpFrontend::NodePort(family, port) => UdpFlow { family, destination: None, port, endpoint },
-    };
-    if old.is_empty() && !new.is_empty() {
-        return vec![flow(None)];
-    }
-    old.difference(new).map(|endpoint| flow(Some(endpoint.ip()))).collect()
 }
 
 #[cfg(test)]
@@ -101,40 +82,45 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn table(entries: &[(UdpFrontend, &[&str])]) -> Tables {
-        let mut tables = Tables::default();
-        for (frontend, endpoints) in entries {
-            let endpoints = endpoints.iter().map(|e| e.parse().unwrap()).collect();
-            tables.udp.insert(*frontend, endpoints);
-        }
-        tables
+    fn state(serving: &[&str]) -> UdpState {
+        UdpState { serving: serving.iter().map(|ip| ip.parse().unwrap()).collect() }
     }
 
     #[test]
     fn flows_to_a_lost_endpoint_and_to_a_service_that_had_none_are_stale() {
         let dns = UdpFrontend::Address("10.96.0.10:53".parse().unwrap());
-        let dns6 = UdpFrontend::Address("[fd00::a]:53".parse().unwrap());
-        let node_port = UdpFrontend::NodePort(Family::V4, 30053);
         let cases: &[(&[&str], &[&str], &[&str])] = &[
-            (&["10.0.0.1:53"], &["10.0.0.1:53"], &[]),
-            (&["10.0.0.1:53"], &["10.0.0.1:53", "10.0.0.2:53"], &[]),
-            (&["10.0.0.1:53", "10.0.0.2:53"], &["10.0.0.1:53"], &["udp to 10.96.0.10:53 at 10.0.0.2"]),
-            (&[], &["10.0.0.1:53"], &["udp to 10.96.0.10:53"]),
-            (&["10.0.0.1:53"], &[], &["udp to 10.96.0.10:53 at 10.0.0.1"]),
+            (&["10.0.0.1"], &["10.0.0.1"], &[]),
+            (&["10.0.0.1"], &["10.0.0.1", "10.0.0.2"], &[]),
+            (&["10.0.0.1", "10.0.0.2"], &["10.0.0.1"], &["udp to 10.96.0.10:53 but at [10.0.0.1]"]),
+            (&[], &["10.0.0.1"], &["udp to 10.96.0.10:53 but at [10.0.0.1]"]),
+            (&["10.0.0.1"], &[], &["udp to 10.96.0.10:53 but at []"]),
         ];
         for (old, new, expected) in cases {
-            let stale = stale_udp(&table(&[(dns, new)]), &table(&[(dns, old)]));
-            let stale: Vec<String> = stale.iter().map(ToString::to_string).collect();
-            assert_eq!(stale, *expected, "{old:?} to {new:?}");
+            let found = stale(&[(dns, state(old))].into(), &[(dns, state(new))].into(), [dns]);
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found, *expected, "{old:?} to {new:?}");
         }
-        let gone = stale_udp(&Tables::default(), &table(&[(dns6, &["[fd01::1]:5353"]), (node_port, &["10.0.0.1:53"])]));
-        let gone: Vec<String> = gone.iter().map(|f| f.conntrack_arguments().join(" ")).collect();
-        assert_eq!(
-            gone,
-            [
-                "-D -f ipv4 -p udp --orig-port-dst 30053 --reply-src 10.0.0.1",
-                "-D -f ipv6 -p udp --orig-dst fd00::a --orig-port-dst 53 --reply-src fd01::1",
-            ]
-        );
+    }
+
+    #[test]
+    fn a_flow_is_stale_by_where_it_was_sent_and_who_answers() {
+        let flows = |frontend| StaleFlows { frontend, endpoints: ["10.0.0.1".parse().unwrap()].into() };
+        let is_own = |ip: IpAddr| ip == "192.0.2.1".parse::<IpAddr>().unwrap();
+        let address = flows(UdpFrontend::Address("10.96.0.10:53".parse().unwrap()));
+        let node_port = flows(UdpFrontend::NodePort(Family::V4, 30053));
+        let cases = [
+            (&address, "10.96.0.10:53", "10.0.0.2", true),
+            (&address, "10.96.0.10:53", "10.0.0.1", false),
+            (&address, "10.96.0.10:54", "10.0.0.2", false),
+            (&node_port, "192.0.2.1:30053", "10.0.0.2", true),
+            (&node_port, "192.0.2.1:30053", "10.0.0.1", false),
+            // Another host's port, on its way through this node.
+            (&node_port, "192.0.2.9:30053", "192.0.2.9", false),
+        ];
+        for (flows, destination, replier, expected) in cases {
+            let found = flows.contains(destination.parse().unwrap(), replier.parse().unwrap(), is_own);
+            assert_eq!(found, expected, "{flows}: {destination} {replier}");
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::io::ErrorKind;
 
 use lab::Lab;
 use tombolo_proxy::{
-    Endpoint, Node, Protocol, Service, ServiceKey, ServicePort, Tables, TrafficPolicy, plan, stale_udp, tables,
+    ClusterChoice, Compiler, Endpoint, Import, Node, Owner, Protocol, Service, ServiceKey, ServicePort, Slice,
+    TrafficPolicy,
 };
 
 const CLUSTER_IP: &str = "10.96.0.10";
@@ -18,31 +19,86 @@ const TIMEOUT: u32 = 600;
 /// What the node knows, to be changed between steps.
 struct World {
     services: BTreeMap<ServiceKey, Service>,
-    endpoints: BTreeMap<ServiceKey, Vec<Endpoint>>,
-    applied: Option<Tables>,
+    imports: BTreeMap<ServiceKey, Import>,
+    slices: BTreeMap<String, Slice>,
+    compiler: Compiler,
 }
 
 fn web() -> ServiceKey {
     ServiceKey::new("default", "web")
 }
 
+fn node() -> Node {
+    Node {
+        name: "n1".to_owned(),
+        pod_cidrs: lab::cidrs(&["10.1.0.0/24", "fd00:1::/64"]),
+        cluster_pod_cidrs: lab::cidrs(&["10.0.0.0/14", "fd00:1::/64", "fd00:2::/64"]),
+        service_cidrs: lab::cidrs(&["10.96.0.0/16", "fd00:96::/112"]),
+        node_port_addresses: lab::NODE_ADDRESSES.map(|ip| ip.parse().unwrap()).into(),
+        zone: Some("z1".to_owned()),
+        cluster: Some("east".to_owned()),
+        table: tombolo_proxy::DEFAULT_TABLE.to_owned(),
+    }
+}
+
+/// The service of the tests: the ports tcp/80 and udp/53.
+fn two_ports() -> Service {
+    let port = |name: &str, protocol, port, node_port| ServicePort {
+        name: name.to_owned(),
+        protocol,
+        port,
+        node_port: Some(node_port),
+    };
+    Service {
+        cluster_ips: [CLUSTER_IP, CLUSTER_IP6].map(|ip| ip.parse().unwrap()).into(),
+        ports: vec![port("http", Protocol::Tcp, 80, 30080), port("dns", Protocol::Udp, 53, 30053)],
+        ..Service::default()
+    }
+}
+
+/// Both ports of an endpoint.
+fn endpoint((address, node): (&str, &str)) -> [Endpoint; 2] {
+    [("http", Protocol::Tcp, 8080), ("dns", Protocol::Udp, 5353)].map(|(name, protocol, port)| Endpoint {
+        address: address.parse().unwrap(),
+        port_name: name.to_owned(),
+        protocol,
+        port,
+        ready: true,
+        serving: true,
+        terminating: false,
+        node_name: Some(node.to_owned()),
+        cluster: None,
+        for_zones: vec![],
+        for_nodes: vec![],
+    })
+}
+
 impl World {
-    /// A service with the ports tcp/80 and udp/53, in front of `endpoints`.
+    /// A service in front of `endpoints`.
     fn with(endpoints: &[(&str, &str)]) -> Self {
-        let port = |name: &str, protocol, port, node_port| ServicePort {
-            name: name.to_owned(),
-            protocol,
-            port,
-            node_port: Some(node_port),
+        let mut world = Self {
+            services: BTreeMap::from([(web(), two_ports())]),
+            imports: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            compiler: Compiler::new(node()),
         };
-        let service = Service {
-            cluster_ips: [CLUSTER_IP, CLUSTER_IP6].map(|ip| ip.parse().unwrap()).into(),
-            ports: vec![port("http", Protocol::Tcp, 80, 30080), port("dns", Protocol::Udp, 53, 30053)],
-            ..Service::default()
-        };
-        let mut world =
-            Self { services: BTreeMap::from([(web(), service)]), endpoints: BTreeMap::new(), applied: None };
         world.endpoints(endpoints);
+        world
+    }
+
+    /// A ServiceImport in front of `a` in this cluster and `b` in the cluster west.
+    fn imported(clusters: Option<ClusterChoice>, is_a_ready: bool) -> Self {
+        let mut world = Self::with(&[]);
+        world.services.clear();
+        world.slices.clear();
+        world.imports.insert(web(), Import { service: Service { clusters, ..two_ports() }, derived: None });
+        let (here, there) = ([A, A6].map(endpoint).concat(), [B, B6].map(endpoint).concat());
+        let of = |cluster: &str, ready: bool, endpoints: Vec<Endpoint>| {
+            let endpoints = endpoints.into_iter().map(|e| Endpoint { cluster: Some(cluster.into()), ready, ..e });
+            Slice { owners: vec![Owner::Import(web())], endpoints: endpoints.collect() }
+        };
+        world.slices.insert("east".into(), of("east", is_a_ready, here));
+        world.slices.insert("west".into(), of("west", true, there));
         world
     }
 
@@ -52,46 +108,27 @@ impl World {
 
     /// Puts these (address, node) pairs behind the service.
     fn endpoints(&mut self, endpoints: &[(&str, &str)]) {
-        let ports = [("http", Protocol::Tcp, 8080), ("dns", Protocol::Udp, 5353)];
-        let endpoints = endpoints.iter().flat_map(|(address, node)| {
-            ports.map(|(name, protocol, port)| Endpoint {
-                address: address.parse().unwrap(),
-                port_name: name.to_owned(),
-                protocol,
-                port,
-                ready: true,
-                serving: true,
-                terminating: false,
-                node_name: Some((*node).to_owned()),
-            })
-        });
-        self.endpoints.insert(web(), endpoints.collect());
+        self.slice(endpoints.iter().copied().flat_map(endpoint).collect());
     }
 
-    fn tables(&self) -> Tables {
-        let node = Node {
-            name: "n1".to_owned(),
-            pod_cidrs: lab::cidrs(&["10.1.0.0/24", "fd00:1::/64"]),
-            cluster_pod_cidrs: lab::cidrs(&["10.0.0.0/14", "fd00:1::/64", "fd00:2::/64"]),
-            service_cidrs: lab::cidrs(&["10.96.0.0/16", "fd00:96::/112"]),
-            node_port_addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
-            table: tombolo_proxy::DEFAULT_TABLE.to_owned(),
-        };
-        let compiled = tables(&self.services, &self.endpoints, &node);
-        assert_eq!(compiled.refused, []);
-        compiled.tables
+    fn slice(&mut self, endpoints: Vec<Endpoint>) {
+        self.slices.insert("web-1".into(), Slice { owners: vec![Owner::Service(web())], endpoints });
     }
 
-    /// Applies what changed since the last time, flows and all.
-    fn apply(&mut self, lab: &Lab) {
-        let desired = self.tables();
-        lab.nft(&plan(&desired, self.applied.as_ref()).to_string());
-        if let Some(applied) = &self.applied {
-            for flow in stale_udp(&desired, applied) {
-                lab.conntrack(&flow.conntrack_arguments());
-            }
-        }
-        self.applied = Some(desired);
+    fn tell(&self, compiler: &mut Compiler) {
+        self.services.iter().for_each(|(key, service)| compiler.set_service(key, Some(service.clone())));
+        self.imports.iter().for_each(|(key, import)| compiler.set_import(key, Some(import.clone())));
+        self.slices.iter().for_each(|(name, slice)| compiler.set_slice(name, Some(slice.clone())));
+    }
+
+    /// Applies what changed since the last time, flows and all. Whether it was about elements alone.
+    fn apply(&mut self, lab: &Lab) -> bool {
+        let mut compiler = std::mem::replace(&mut self.compiler, Compiler::new(node()));
+        self.tell(&mut compiler);
+        let was_quick = lab.apply(&compiler.flush());
+        assert_eq!(compiler.refused(), BTreeSet::new());
+        self.compiler = compiler;
+        was_quick
     }
 }
 
@@ -248,38 +285,238 @@ fn a_udp_client_moves_on_when_its_endpoint_goes() {
     assert_eq!(lab::ask_udp(&socket).unwrap().server, "a");
 }
 
+/// Who answers, and how often.
+fn tally(lab: &Lab, ip: &str, count: usize) -> BTreeMap<String, usize> {
+    let mut tally = BTreeMap::new();
+    for _ in 0..count {
+        *tally.entry(lab.tcp("client", ip, 80).unwrap().server).or_default() += 1;
+    }
+    tally
+}
+
+#[test]
+fn an_import_is_served_from_all_clusters_local_first_or_by_weights() {
+    let lab = Lab::new();
+    let choice = |prefers_local, weights: &[(&str, u32)]| {
+        let weights = weights.iter().map(|(cluster, weight)| ((*cluster).to_owned(), *weight)).collect();
+        Some(ClusterChoice { prefers_local, weights })
+    };
+    let only = |name: &str| BTreeSet::from([name.to_owned()]);
+    let both: BTreeSet<String> = ["a", "b"].map(Into::into).into();
+    let cases = [
+        (None, true, both),
+        (choice(true, &[]), true, only("a")),
+        (choice(true, &[]), false, only("b")),
+        (choice(false, &[("east", 0)]), true, only("b")),
+        (choice(false, &[("west", 0)]), false, only("b")),
+    ];
+    for (clusters, is_a_ready, expected) in cases {
+        let mut world = World::imported(clusters.clone(), is_a_ready);
+        world.apply(&lab);
+        for ip in [CLUSTER_IP, CLUSTER_IP6] {
+            assert_eq!(lab.tcp_servers("client", ip, 80, 30), expected, "{clusters:?} to {ip}");
+            assert_eq!(lab.udp_servers("client", ip, 53, 30), expected, "{clusters:?} to {ip}");
+        }
+    }
+    World::imported(choice(false, &[("east", 4)]), true).apply(&lab);
+    for ip in [CLUSTER_IP, CLUSTER_IP6] {
+        let tally = tally(&lab, ip, 100);
+        // Four in five; further away than this is one in ten thousand million.
+        assert!((45..=99).contains(&tally["a"]), "{ip}: {tally:?}");
+    }
+    // A pod reaches the other cluster's with its own address, an outsider with the node's.
+    World::imported(choice(false, &[("east", 0)]), true).apply(&lab);
+    assert_eq!(lab.tcp("a", CLUSTER_IP, 80).unwrap().client, lab.address("a", false));
+    assert_ne!(lab.tcp("client", CLUSTER_IP, 80).unwrap().client, lab.address("client", false));
+}
+
+#[test]
+fn hints_keep_a_connection_in_its_zone_and_on_its_node() {
+    let lab = Lab::new();
+    let mut world = World::with(&[]);
+    let hinted = |place, zone: &str, nodes: &[&str]| {
+        endpoint(place).map(|endpoint| Endpoint {
+            for_zones: vec![zone.to_owned()],
+            for_nodes: nodes.iter().map(ToString::to_string).collect(),
+            ..endpoint
+        })
+    };
+    for (a, b, expected) in [
+        (hinted(A, "z2", &[]), hinted(B, "z1", &[]), "b"),
+        (hinted(A, "z1", &[]), hinted(B, "z2", &[]), "a"),
+        (hinted(A, "z2", &["n1"]), hinted(B, "z1", &["n2"]), "a"),
+    ] {
+        world.slice([a, b].concat());
+        world.apply(&lab);
+        let expected = BTreeSet::from([expected.to_owned()]);
+        assert_eq!(lab.tcp_servers("client", CLUSTER_IP, 80, 20), expected);
+    }
+}
+
+#[test]
+fn what_is_going_away_serves_while_nothing_else_does() {
+    let lab = Lab::new();
+    let mut world = World::with(&[]);
+    let going = |place| endpoint(place).map(|e| Endpoint { ready: false, terminating: true, ..e });
+    let only = |name: &str| BTreeSet::from([name.to_owned()]);
+    world.slice([going(A), endpoint(B)].concat());
+    world.apply(&lab);
+    assert_eq!(lab.tcp_servers("client", CLUSTER_IP, 80, 20), only("b"));
+    world.slice(going(A).into());
+    world.apply(&lab);
+    assert_eq!(lab.tcp_servers("client", CLUSTER_IP, 80, 20), only("a"));
+    // The same at node ports that are to be served on this node: not from elsewhere, although that one is ready.
+    world.service().external_traffic_policy = TrafficPolicy::Local;
+    world.slice([going(A), endpoint(B)].concat());
+    world.apply(&lab);
+    assert_eq!(lab.tcp_servers("client", "192.0.2.1", 30080, 20), only("a"));
+}
+
+#[test]
+fn a_load_balancer_s_address_lets_its_source_ranges_in() {
+    let lab = Lab::new();
+    let mut world = World::with(&[A]);
+    world.service().load_balancer_ips = vec!["203.0.113.7".parse().unwrap()];
+    world.service().source_ranges = Some(lab::cidrs(&["192.0.2.0/24"]));
+    world.apply(&lab);
+    assert_eq!(lab.tcp("client", "203.0.113.7", 80).unwrap().server, "a");
+    assert_eq!(lab.tcp("a", "203.0.113.7", 80).unwrap_err().kind(), ErrorKind::TimedOut);
+    // The ranges are the load balancer's alone.
+    assert_eq!(lab.tcp("a", CLUSTER_IP, 80).unwrap().server, "a");
+    world.service().source_ranges = Some(vec![]);
+    world.apply(&lab);
+    assert_eq!(lab.tcp("client", "203.0.113.7", 80).unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn sctp_is_carried_where_the_kernel_has_it() {
+    if !Lab::has_sctp() {
+        println!("this kernel has no SCTP");
+        return;
+    }
+    let lab = Lab::new();
+    lab.serve_sctp("b");
+    let mut world = World::with(&[]);
+    world.service().ports =
+        vec![ServicePort { name: "http".into(), protocol: Protocol::Sctp, port: 90, node_port: None }];
+    let endpoints =
+        [B, B6].map(|place| Endpoint { protocol: Protocol::Sctp, port: 9090, ..endpoint(place)[0].clone() });
+    world.slice(endpoints.into());
+    world.apply(&lab);
+    for ip in [CLUSTER_IP, CLUSTER_IP6] {
+        assert_eq!(lab.sctp("client", ip, 90).unwrap().server, "b", "{ip}");
+    }
+}
+
+#[test]
+fn a_udp_flow_stays_with_an_endpoint_that_answers_when_another_goes() {
+    let lab = Lab::new();
+    let mut world = World::with(&[A, B]);
+    world.service().load_balancer_ips = vec!["203.0.113.7".parse().unwrap()];
+    world.apply(&lab);
+    for (ip, port) in [(CLUSTER_IP, 53), ("203.0.113.7", 53), ("192.0.2.1", 30053)] {
+        world.endpoints(&[A, B]);
+        world.apply(&lab);
+        let sockets: Vec<_> = (0..20).map(|_| lab.udp_socket("client", ip, port)).collect();
+        let before: Vec<String> = sockets.iter().map(|socket| lab::ask_udp(socket).unwrap().server).collect();
+        assert!(before.contains(&"a".to_owned()) && before.contains(&"b".to_owned()), "{before:?}");
+        // It only stops being chosen: flows stay.
+        let going = endpoint(A).map(|e| Endpoint { ready: false, terminating: true, ..e });
+        world.slice([going, endpoint(B)].concat());
+        world.apply(&lab);
+        let during: Vec<String> = sockets.iter().map(|socket| lab::ask_udp(socket).unwrap().server).collect();
+        assert_eq!(during, before, "{ip}");
+        world.endpoints(&[B]);
+        world.apply(&lab);
+        let after: Vec<String> = sockets.iter().map(|socket| lab::ask_udp(socket).unwrap().server).collect();
+        assert_eq!(after, vec!["b"; 20], "{ip}");
+    }
+}
+
+#[test]
+fn a_udp_client_that_began_before_there_was_an_endpoint_gets_one() {
+    let lab = Lab::new();
+    let mut world = World::with(&[]);
+    world.service().load_balancer_ips = vec!["203.0.113.7".parse().unwrap()];
+    // Before the table is there, a datagram to the address is tracked as it is.
+    let frontends = [(CLUSTER_IP, 53), ("203.0.113.7", 53), ("192.0.2.1", 30053)];
+    let sockets = frontends.map(|(ip, port)| lab.udp_socket("client", ip, port));
+    sockets.iter().for_each(|socket| drop(socket.send(b"who?")));
+    world.apply(&lab);
+    world.endpoints(&[A]);
+    world.apply(&lab);
+    for socket in &sockets {
+        // What was refused meanwhile is told with the next call.
+        let answer = lab::ask_udp(socket).or_else(|_| lab::ask_udp(socket)).unwrap();
+        assert_eq!(answer.server, "a");
+    }
+}
+
 type Step = Box<dyn Fn(&mut World)>;
 
 #[test]
 fn changes_step_by_step_and_all_at_once_leave_the_same_table() {
     let lab = Lab::new();
-    let mut world = World::with(&[A]);
-    let mut steps: Vec<Step> = vec![
-        Box::new(|w| w.endpoints(&[A, B, A6])),
-        Box::new(|w| w.service().session_affinity = Some(TIMEOUT)),
-        Box::new(|w| w.service().session_affinity = Some(TIMEOUT * 2)),
-        Box::new(|w| w.service().external_traffic_policy = TrafficPolicy::Local),
-        Box::new(|w| w.endpoints(&[B])),
-        Box::new(|w| w.service().internal_traffic_policy = TrafficPolicy::Local),
-        Box::new(|w| w.endpoints(&[A, B])),
-        Box::new(|w| w.service().session_affinity = None),
-        Box::new(|w| {
-            let other = Service { cluster_ips: vec!["10.96.0.11".parse().unwrap()], ..w.service().clone() };
-            let other = Service {
-                ports: other.ports[..1].iter().map(|port| ServicePort { node_port: None, ..port.clone() }).collect(),
-                ..other
-            };
-            w.services.insert(ServiceKey::new("default", "other"), other);
-        }),
-        Box::new(|w| w.service().ports[0].port = 8000),
+    let mut world = World::with(&[A, B]);
+    // Whether the step is about elements alone.
+    let mut steps: Vec<(bool, Step)> = vec![
+        (true, Box::new(|w| w.endpoints(&[A, ("10.2.0.3", "n2")]))),
+        (true, Box::new(|w| w.service().ports[0].node_port = Some(30081))),
+        (
+            true,
+            Box::new(|w| {
+                let cluster_ips = vec!["10.96.0.12".parse().unwrap(), "fd00:96::c".parse().unwrap()];
+                let third = Service {
+                    cluster_ips,
+                    ports: vec![ServicePort { port: 7, ..ServicePort::default() }],
+                    ..Service::default()
+                };
+                w.services.insert(ServiceKey::new("default", "third"), third);
+            }),
+        ),
+        (true, Box::new(|w| w.endpoints(&[A, B, A6]))),
+        (false, Box::new(|w| w.service().session_affinity = Some(TIMEOUT))),
+        (false, Box::new(|w| w.service().session_affinity = Some(TIMEOUT * 2))),
+        (false, Box::new(|w| w.service().external_traffic_policy = TrafficPolicy::Local)),
+        (false, Box::new(|w| w.endpoints(&[B]))),
+        (true, Box::new(|w| w.service().internal_traffic_policy = TrafficPolicy::Local)),
+        (false, Box::new(|w| w.endpoints(&[A, B]))),
+        (false, Box::new(|w| w.service().session_affinity = None)),
+        (
+            false,
+            Box::new(|w| {
+                w.service().load_balancer_ips = vec!["203.0.113.7".parse().unwrap(), "2001:db8:9::7".parse().unwrap()];
+                w.service().source_ranges = Some(lab::cidrs(&["10.0.0.0/8", "2001:db8::/32"]));
+            }),
+        ),
+        (false, Box::new(|w| w.service().source_ranges = None)),
+        (
+            true,
+            Box::new(|w| {
+                let other = Service { cluster_ips: vec!["10.96.0.11".parse().unwrap()], ..w.service().clone() };
+                let other = Service {
+                    ports: other.ports[..1]
+                        .iter()
+                        .map(|port| ServicePort { node_port: None, ..port.clone() })
+                        .collect(),
+                    load_balancer_ips: vec![],
+                    ..other
+                };
+                w.services.insert(ServiceKey::new("default", "other"), other);
+            }),
+        ),
+        (true, Box::new(|w| w.service().ports[0].port = 8000)),
     ];
+    world.apply(&lab);
     for i in 0..=steps.len() {
-        world.apply(&lab);
         let stepwise = lab.listing();
-        lab.nft(&plan(&world.tables(), None).to_string());
+        let mut fresh = Compiler::new(node());
+        world.tell(&mut fresh);
+        lab.nft(&fresh.flush().script.to_string());
         assert_eq!(stepwise, lab.listing(), "after {i} steps");
-        if let Some(step) = (!steps.is_empty()).then(|| steps.remove(0)) {
+        if let Some((is_quick, step)) = (!steps.is_empty()).then(|| steps.remove(0)) {
             step(&mut world);
+            assert_eq!(world.apply(&lab), is_quick, "step {}", i + 1);
         }
     }
     lab.nft(&tombolo_proxy::Script::removal(tombolo_proxy::DEFAULT_TABLE).to_string());

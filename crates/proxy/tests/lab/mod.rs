@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
+use tombolo_proxy::Update;
 
 /// Long enough for any answer: a test that waits for it fails.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,6 +26,9 @@ const NEIGHBOURS: [(&str, [&str; 2], [&str; 2]); 3] = [
     ("a", ["10.1.0.2/24", "fd00:1::2/64"], ["10.1.0.1/24", "fd00:1::1/64"]),
     ("b", ["10.2.0.2/24", "fd00:2::2/64"], ["10.2.0.1/24", "fd00:2::1/64"]),
 ];
+
+/// Where node ports are served.
+pub(crate) const NODE_ADDRESSES: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 
 /// Who answered, and as whom it saw the client.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,11 +90,27 @@ impl Lab {
         assert!(output.status.success(), "{said}\nin\n{script}");
     }
 
-    /// Deletes tracked flows on the node; there may be none.
-    pub(crate) fn conntrack(&self, arguments: &[String]) {
-        let output = self.command("node", &["conntrack"]).args(arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("flow entries have been deleted"), "{arguments:?}: {said}");
+    /// Applies an update on the node as the agent does: by netlink where it is about elements alone. Whether it was.
+    pub(crate) fn apply(&self, update: &Update) -> bool {
+        let (script, stale) = (update.script.clone(), update.stale.clone());
+        let was_quick = script.element_changes().is_some();
+        if !was_quick {
+            self.nft(&script.to_string());
+        }
+        self.within("node", move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                if let Some(changes) = script.element_changes() {
+                    let mut socket = tombolo_host::nft::ElementSocket::open().unwrap();
+                    assert!(socket.apply(&script.table, &changes).await.unwrap(), "{script}");
+                }
+                let is_own = |ip: IpAddr| NODE_ADDRESSES.contains(&ip.to_string().as_str());
+                let is_stale =
+                    |destination, replier| stale.iter().any(|flows| flows.contains(destination, replier, is_own));
+                tombolo_host::conntrack::forget_udp(is_stale).await.unwrap();
+            });
+        });
+        was_quick
     }
 
     /// The table in the kernel, in an order that does not depend on how it came about.
@@ -170,6 +191,54 @@ impl Lab {
         }
     }
 
+    /// Whether the kernel has SCTP.
+    pub(crate) fn has_sctp() -> bool {
+        sctp_socket(false).is_ok()
+    }
+
+    /// Connects by SCTP, as the client.
+    pub(crate) fn sctp(&self, from: &str, ip: &str, port: u16) -> io::Result<Answer> {
+        use nix::sys::socket::{SockaddrStorage, connect, setsockopt, sockopt::ReceiveTimeout, sockopt::SendTimeout};
+        use std::os::fd::AsRawFd;
+        let address = SocketAddr::new(ip.parse().unwrap(), port);
+        self.within(from, move || {
+            let socket = sctp_socket(address.is_ipv6())?;
+            let patience = nix::sys::time::TimeVal::new(5, 0);
+            setsockopt(&socket, SendTimeout, &patience)?;
+            setsockopt(&socket, ReceiveTimeout, &patience)?;
+            connect(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+            let mut text = String::new();
+            File::from(socket).read_to_string(&mut text)?;
+            Ok(answer(&text))
+        })
+    }
+
+    /// An SCTP server beside the others.
+    pub(crate) fn serve_sctp(&self, name: &str) {
+        use nix::sys::socket::{Backlog, SockaddrStorage, accept, bind, listen};
+        use std::os::fd::{AsRawFd, FromRawFd};
+        let listener = self.within(name, || {
+            let listener = sctp_socket(true).unwrap();
+            let any: SocketAddr = "[::]:9090".parse().unwrap();
+            bind(listener.as_raw_fd(), &SockaddrStorage::from(any)).unwrap();
+            listen(&listener, Backlog::new(16).unwrap()).unwrap();
+            listener
+        });
+        let (is_over, name) = (Arc::clone(&self.is_over), name.to_owned());
+        self.servers.lock().unwrap().push(std::thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                if !wait_readable(listener.as_fd()) {
+                    continue;
+                }
+                let Ok(stream) = accept(listener.as_raw_fd()) else { continue };
+                // SAFETY: the descriptor is new and nobody else's.
+                let stream = unsafe { OwnedFd::from_raw_fd(stream) };
+                // Which client it is takes more of SCTP's own calls than this test needs.
+                let _ = write!(File::from(stream), "{name} ::");
+            }
+        }));
+    }
+
     /// A TCP and a UDP server that say who they are and whom they see.
     fn serve(&self, name: &str) {
         let (listener, socket) = self.within(name, || {
@@ -187,7 +256,7 @@ impl Lab {
                         // The client may have gone; that is the client's to report.
                         let _ = write!(stream, "{name_} {}", client.ip().to_canonical());
                     }
-                    Err(_) => wait_readable(&listener),
+                    Err(_) => drop(wait_readable(listener.as_fd())),
                 }
             }
         }));
@@ -250,11 +319,16 @@ fn answer(text: &str) -> Answer {
     Answer { server: server.to_owned(), client: client.parse().unwrap() }
 }
 
-fn wait_readable(listener: &TcpListener) {
+fn wait_readable(socket: BorrowedFd<'_>) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
-    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    let _ = poll(&mut fds, PollTimeout::from(POLL.as_millis() as u8));
+    let mut fds = [PollFd::new(socket, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::from(POLL.as_millis() as u8)) == Ok(1)
+}
+
+fn sctp_socket(is_v6: bool) -> nix::Result<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+    let family = if is_v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp)
 }
 
 fn ip(words: &[&str]) {
