@@ -6,7 +6,7 @@
 //! - `node` is the loop itself: whenever something changed (a Node, a Peer, a link of the host, an answer to a probe,
 //!   a name's address) it makes a plan ([`tombolo_mesh::plan`]) and applies what differs;
 //! - `bgp` speaks BGP, where that is asked for, and tells the loop what it learns;
-//! - `services` does the same for Services and the nftables table of the service proxy;
+//! - `services` does the same for Services, ServiceImports and the nftables table of the service proxy;
 //! - `health` answers `/healthz`, `/readyz`, `/metrics` and `/graph`.
 
 mod bgp;
@@ -46,17 +46,14 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {} (--listen)", options.listen))?;
     let (said, node) = tokio::sync::watch::channel(None);
-    let proxy = (options.service_proxy != ServiceProxy::Off)
-        .then(|| tokio::spawn(services::run(client.clone(), node, options.clone(), metrics.clone(), shutdown.clone())));
+    let proxy = tokio::spawn(services::run(client.clone(), node, options.clone(), metrics.clone(), shutdown.clone()));
     let (learned, routes) = tokio::sync::watch::channel(bgp::Learned::default());
     let bgp = tokio::spawn(bgp::run(client.clone(), options.clone(), learned, metrics.clone(), shutdown.clone()));
     let inputs = node::Inputs { said, learned: routes };
     let done = node::run(client, options, inputs, health, metrics, shutdown.clone()).await;
     shutdown.cancel();
     bgp.await.context("the task of BGP panicked; please report it")?;
-    if let Some(proxy) = proxy {
-        proxy.await.context("the service proxy's task panicked; please report it")?;
-    }
+    proxy.await.context("the service proxy's task panicked; please report it")?;
     server.abort();
     done
 }

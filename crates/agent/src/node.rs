@@ -168,7 +168,7 @@ impl NodeLoop {
         self.note(&plan);
         self.watchers.ask(&plan.probes, &own.internal_ips);
         self.said.send_if_modified(|said| {
-            let node = inputs::proxy_node(&self.options, &own, &self.world.nodes);
+            let node = inputs::proxy_node(&self.options, &own, &self.world);
             said.replace(node.clone()) != Some(node)
         });
         let problems = self.applier.apply(&plan, mtu, &own, &self.world).await;

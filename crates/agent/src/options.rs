@@ -79,6 +79,8 @@ pub struct Options {
     pub program: PathBuf,
     /// Whether to carry Services.
     pub service_proxy: ServiceProxy,
+    /// This cluster's id in the ClusterSet; `None` asks the ClusterProperty.
+    pub cluster_id: Option<String>,
     /// kube-router's flags of BGP, checked.
     pub bgp: tombolo_routing::Settings,
     /// Who records BGP.

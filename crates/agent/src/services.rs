@@ -1,24 +1,29 @@
-//! The service proxy: Services and EndpointSlices into one nftables table, whenever they or the node change.
+//! The service proxy: Services, ServiceImports and EndpointSlices into one nftables table, whenever they or the node
+//! change.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+mod catalogue;
+mod health;
+mod table;
+mod watch;
+
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::discovery::v1 as discovery;
-use kube::{Api, Client, ResourceExt as _};
+use kube::Client;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, watch as channel};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tombolo_host::{conntrack, nft};
-use tombolo_proxy::convert::{self, Slice};
-use tombolo_proxy::{Endpoint, Node, Refused, Script, Service, ServiceKey, Tables};
+use tombolo_host::nft;
+use tombolo_proxy::{DEFAULT_TABLE, Node, Script};
 
+use crate::events::Reporter;
 use crate::metrics::Metrics;
-use crate::watch::{Seen, follow};
 use crate::{Options, ServiceProxy};
+use catalogue::Catalogue;
+use health::HealthPorts;
+use table::Table;
 
 /// Where kube-proxy says that it is healthy, in each of its modes; those that replace it (Cilium) answer there, too.
 const KUBE_PROXY_HEALTH: u16 = 10256;
@@ -27,98 +32,122 @@ const LOOK_FOR_OTHERS: Duration = Duration::from_secs(10);
 /// After a failed change of the table, it is tried again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// One object of the API, as far as it is for the proxy.
-enum Change {
-    Service(ServiceKey, Option<Service>),
-    Slice(String, Option<Slice>),
-    AllServices(BTreeMap<ServiceKey, Service>),
-    AllSlices(BTreeMap<String, Slice>),
-    /// Nothing can be seen, which was said: services stay as they are.
-    Nothing,
-}
-
-#[derive(Default)]
-struct Catalogue {
-    services: BTreeMap<ServiceKey, Service>,
-    slices: BTreeMap<String, Slice>,
-    synced: (bool, bool),
-}
-
-impl Catalogue {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::Service(key, Some(service)) => drop(self.services.insert(key, service)),
-            Change::Service(key, None) => drop(self.services.remove(&key)),
-            Change::Slice(key, Some(slice)) => drop(self.slices.insert(key, slice)),
-            Change::Slice(key, None) => drop(self.slices.remove(&key)),
-            Change::AllServices(services) => {
-                self.services = services;
-                self.synced.0 = true;
-            }
-            Change::AllSlices(slices) => {
-                self.slices = slices;
-                self.synced.1 = true;
-            }
-            Change::Nothing => {}
-        }
-    }
-
-    fn endpoints(&self) -> BTreeMap<ServiceKey, Vec<Endpoint>> {
-        let mut endpoints: BTreeMap<ServiceKey, Vec<Endpoint>> = BTreeMap::new();
-        for slice in self.slices.values() {
-            endpoints.entry(slice.service.clone()).or_default().extend(slice.endpoints.iter().cloned());
-        }
-        endpoints
-    }
-}
-
 /// Carries Services until `shutdown`. `node` says what this node is; nothing is done before it is known.
 /// With `--clean-up` the table is removed at the end; else it stays, so that an update of the agent cuts no connection.
-/// Left to decide for itself, it makes way for good once kube-proxy is seen.
+/// Left to decide for itself, it makes way for good once kube-proxy is seen. Switched off, it only removes what an
+/// earlier run left.
 pub(crate) async fn run(
     client: Client,
-    mut node: watch::Receiver<Option<Node>>,
+    node: channel::Receiver<Option<Node>>,
     options: Arc<Options>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) {
-    let mut others = tokio::time::interval(LOOK_FOR_OTHERS);
-    others.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    if options.service_proxy == ServiceProxy::Auto && another_at_work().await {
-        return make_way().await;
+    match options.service_proxy {
+        ServiceProxy::Off => return remove_leftovers().await,
+        ServiceProxy::Auto if another_at_work().await => return make_way().await,
+        ServiceProxy::Auto | ServiceProxy::On => {}
     }
-    let (sender, mut changes) = mpsc::channel(1024);
-    start(&client, &sender);
-    let mut catalogue = Catalogue::default();
-    let mut proxy = Proxy { applied: None, refused: BTreeSet::new(), metrics };
-    let mut retry = false;
-    loop {
-        let pause = tokio::time::sleep(RETRY);
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(change) = changes.recv() => catalogue.apply(change),
-            Ok(()) = node.changed() => {}
-            () = pause, if retry => {}
-            _ = others.tick(), if options.service_proxy == ServiceProxy::Auto => {
-                if another_at_work().await {
-                    return make_way().await;
+    let (sender, changes) = mpsc::channel(1024);
+    watch::start(&client, &sender, options.cluster_id.is_none());
+    let reporter = Reporter::new(client, options.hostname.clone());
+    let proxy = Proxy {
+        catalogue: Catalogue::new(options.cluster_id.clone()),
+        table: Table::default(),
+        ports: HealthPorts::new(reporter),
+        options: options.clone(),
+        metrics,
+    };
+    let applied = proxy.follow(node, changes, shutdown).await;
+    match applied {
+        End::MakeWay => make_way().await,
+        End::Shutdown if options.clean_up => remove().await,
+        End::Shutdown => {}
+    }
+}
+
+/// Why the proxy ended.
+enum End {
+    Shutdown,
+    MakeWay,
+}
+
+struct Proxy {
+    catalogue: Catalogue,
+    table: Table,
+    ports: HealthPorts,
+    options: Arc<Options>,
+    metrics: Arc<Metrics>,
+}
+
+impl Proxy {
+    async fn follow(
+        mut self,
+        mut node: channel::Receiver<Option<Node>>,
+        mut changes: mpsc::Receiver<watch::Change>,
+        shutdown: CancellationToken,
+    ) -> End {
+        let every = |period| {
+            let mut ticks = tokio::time::interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut others, mut resync) = (every(LOOK_FOR_OTHERS), every(self.options.resync_period));
+        let is_auto = self.options.service_proxy == ServiceProxy::Auto;
+        let mut retry = false;
+        loop {
+            let pause = tokio::time::sleep(RETRY);
+            tokio::select! {
+                () = shutdown.cancelled() => return End::Shutdown,
+                Some(change) = changes.recv() => self.catalogue.apply(change),
+                Ok(()) = node.changed() => {
+                    if let Some(node) = node.borrow_and_update().clone() {
+                        self.catalogue.set_node(node);
+                    }
                 }
-                continue;
+                () = pause, if retry => {}
+                _ = resync.tick() => self.look_after().await,
+                _ = others.tick(), if is_auto => {
+                    if another_at_work().await {
+                        return End::MakeWay;
+                    }
+                    continue;
+                }
             }
+            while let Ok(change) = changes.try_recv() {
+                self.catalogue.apply(change);
+            }
+            retry = !self.reconcile().await;
         }
-        while let Ok(change) = changes.try_recv() {
-            catalogue.apply(change);
-        }
-        let now = node.borrow_and_update().clone();
-        let Some(now) = now.filter(|_| catalogue.synced == (true, true)) else { continue };
-        retry = !proxy.bring_to(&catalogue, &now).await;
     }
-    if options.clean_up
-        && let Some(applied) = proxy.applied
-    {
-        let removal = Script::removal(applied.name);
-        if let Err(error) = nft::run(&removal.to_string()).await {
-            tracing::warn!(%error, "cannot remove the service proxy's table");
+
+    /// Returns whether the table is as it shall be, or nothing can be said of it yet.
+    async fn reconcile(&mut self) -> bool {
+        let Some((compiler, node)) = self.catalogue.compiler() else { return true };
+        let update = compiler.flush();
+        let done = self.table.apply(&update, node).await;
+        if let Err(error) = &done {
+            compiler.forget_applied();
+            tracing::error!(error = %format!("{error:#}"), "cannot change the service proxy's table; it is made anew in a second");
+            self.metrics.failed("services");
+        }
+        self.metrics.services.set(compiler.len().try_into().unwrap_or(i64::MAX));
+        let checks = compiler.health_checks().clone();
+        self.ports.bring_to(&checks, done.is_ok(), |key| self.catalogue.uid(key)).await;
+        self.catalogue.say();
+        done.is_ok()
+    }
+
+    /// Somebody may have flushed all rules.
+    async fn look_after(&mut self) {
+        let Some((compiler, node)) = self.catalogue.compiler() else { return };
+        let table = node.table.clone();
+        if compiler.tables().name == table
+            && self.table.is_applied()
+            && let Ok(false) = nft::table_exists("inet", &table).await
+        {
+            tracing::warn!(%table, "the service proxy's table is gone: somebody removed it; it is made anew");
+            compiler.forget_applied();
         }
     }
 }
@@ -134,84 +163,19 @@ async fn make_way() {
         seen = %format!("127.0.0.1:{KUBE_PROXY_HEALTH} answers"),
         "kube-proxy is at work on this node: Services are left to it (--service-proxy=true carries them all the same)"
     );
-    if let Err(error) = nft::run(&Script::removal(tombolo_proxy::DEFAULT_TABLE).to_string()).await {
+    remove().await;
+}
+
+async fn remove_leftovers() {
+    // Where nft is missing there is no table of ours.
+    if let Ok(true) = nft::table_exists("inet", DEFAULT_TABLE).await {
+        tracing::info!(table = DEFAULT_TABLE, "Services are not carried (--service-proxy=false): the table is removed");
+        remove().await;
+    }
+}
+
+async fn remove() {
+    if let Err(error) = nft::run(&Script::removal(DEFAULT_TABLE).to_string()).await {
         tracing::warn!(%error, "cannot remove the service proxy's table");
     }
-}
-
-struct Proxy {
-    applied: Option<Tables>,
-    refused: BTreeSet<Refused>,
-    metrics: Arc<Metrics>,
-}
-
-impl Proxy {
-    /// Returns whether the table is as it shall be.
-    async fn bring_to(&mut self, catalogue: &Catalogue, node: &Node) -> bool {
-        let compiled = tombolo_proxy::tables(&catalogue.services, &catalogue.endpoints(), node);
-        self.say(compiled.refused.into_iter().collect());
-        self.metrics.services.set(catalogue.services.len().try_into().unwrap_or(i64::MAX));
-        let script = tombolo_proxy::plan(&compiled.tables, self.applied.as_ref());
-        if script.is_empty() {
-            return true;
-        }
-        if let Err(error) = nft::run(&script.to_string()).await {
-            tracing::error!(%error, "cannot change the service proxy's table; it is made anew in a second");
-            self.metrics.failed("services");
-            self.applied = None;
-            return false;
-        }
-        let before = self.applied.replace(compiled.tables.clone()).unwrap_or_default();
-        forget_flows(&compiled.tables, &before, node).await;
-        true
-    }
-
-    fn say(&mut self, refused: BTreeSet<Refused>) {
-        for refusal in refused.difference(&self.refused) {
-            tracing::warn!(object = %refusal.object, field = %refusal.field, reason = %refusal.reason, "refused");
-        }
-        self.refused = refused;
-    }
-}
-
-/// Connection tracking would send UDP clients on to endpoints that are gone.
-async fn forget_flows(desired: &Tables, before: &Tables, node: &Node) {
-    let mut destinations: BTreeSet<SocketAddr> = BTreeSet::new();
-    for flow in tombolo_proxy::stale_udp(desired, before) {
-        match flow.destination {
-            Some(address) => drop(destinations.insert(SocketAddr::new(address, flow.port))),
-            None => destinations.extend(node.node_port_addresses.iter().map(|a| SocketAddr::new(*a, flow.port))),
-        }
-    }
-    if destinations.is_empty() {
-        return;
-    }
-    if let Err(error) = conntrack::forget_udp(&destinations).await {
-        tracing::warn!(%error, "UDP clients may go on sending to endpoints that are gone for up to two minutes");
-    }
-}
-
-fn start(client: &Client, sender: &mpsc::Sender<Change>) {
-    let service = |object: &core::Service| Some((convert::service_key(object), convert::service(object).value?));
-    tokio::spawn(follow(Api::<core::Service>::all(client.clone()), sender.clone(), move |seen| match seen {
-        Seen::Put(object) => Change::Service(convert::service_key(&object), convert::service(&object).value),
-        Seen::Gone(object) => Change::Service(convert::service_key(&object), None),
-        Seen::All(objects) => Change::AllServices(objects.iter().filter_map(service).collect()),
-        Seen::Trouble(_) => Change::Nothing,
-    }));
-    let slice = |object: &discovery::EndpointSlice| Some((slice_key(object), convert::endpoint_slice(object).value?));
-    tokio::spawn(follow(
-        Api::<discovery::EndpointSlice>::all(client.clone()),
-        sender.clone(),
-        move |seen| match seen {
-            Seen::Put(object) => Change::Slice(slice_key(&object), convert::endpoint_slice(&object).value),
-            Seen::Gone(object) => Change::Slice(slice_key(&object), None),
-            Seen::All(objects) => Change::AllSlices(objects.iter().filter_map(slice).collect()),
-            Seen::Trouble(_) => Change::Nothing,
-        },
-    ));
-}
-
-fn slice_key(object: &discovery::EndpointSlice) -> String {
-    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }

@@ -9,6 +9,9 @@ use tombolo_mesh::{Node, Peer, Refusal, node, peer};
 
 use crate::events::Subject;
 
+/// The label that names a node's zone.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
 /// An object that came, changed or went.
 #[derive(Debug)]
 pub enum Change {
@@ -48,6 +51,8 @@ pub struct World {
     trouble: Option<String>,
     /// The addresses that this node's kubelet gives it (`InternalIP`).
     pub kubelet_addresses: Vec<IpAddr>,
+    /// The zone that this node is in (label `topology.kubernetes.io/zone`).
+    pub zone: Option<String>,
 }
 
 impl World {
@@ -126,6 +131,8 @@ impl World {
         if node.name == self.hostname {
             self.own_annotations = object.metadata.annotations.clone().unwrap_or_default();
             self.kubelet_addresses = kubelet_addresses(object);
+            let zone = object.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL)).cloned();
+            different |= std::mem::replace(&mut self.zone, zone.clone()) != zone;
         }
         let before = self.nodes.insert(node.name.clone(), node.clone());
         different |= before.is_none_or(|before| !only_checked_in(&before, &node));

@@ -19,6 +19,16 @@ pub enum UdpFrontend {
     NodePort(Family, u16),
 }
 
+impl UdpFrontend {
+    /// The port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Address(address) => address.port(),
+            Self::NodePort(_, port) => *port,
+        }
+    }
+}
+
 /// Where the flows of a frontend may go.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct UdpState {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tombolo_agent::{Options, ServiceProxy};
 use tombolo_mesh::Granularity;
 use tombolo_mesh::plan::{Compatibility, Encapsulate};
+use tombolo_services::clusters::ClusterId;
 use tombolo_wireguard::device::{DEFAULT_SOCKET_DIR, Prefer};
 
 /// A flag of Go's kind: `--cni` and `--cni=true` are the same.
@@ -131,6 +132,11 @@ pub(crate) struct Args {
     #[arg(long, default_value = "auto", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = service_proxy)]
     service_proxy: ServiceProxy,
 
+    /// This cluster's id in the ClusterSet, to tell its endpoints of imported services from those of other clusters
+    /// [default: the ClusterProperty cluster.clusterset.k8s.io]
+    #[arg(long, value_name = "ID", value_parser = ClusterId::parse)]
+    cluster_id: Option<ClusterId>,
+
     #[command(flatten)]
     bgp: crate::bgp_flags::BgpArgs,
 
@@ -209,6 +215,7 @@ fn options(args: Args) -> Result<Options> {
         wireguard: args.wireguard,
         program: std::env::current_exe().context("cannot find the running program's own file")?,
         service_proxy: args.service_proxy,
+        cluster_id: args.cluster_id.map(|id| id.to_string()),
         bgp,
         bgp_socket,
     })
@@ -302,6 +309,7 @@ mod tests {
             (&["--resync-period", "30"], "30s"),
             (&["--listen", "here"], ":PORT"),
             (&["--port", "0"], "1..=65535"),
+            (&["--cluster-id", "West"], "63 of a-z"),
         ] {
             let error = parse(args).unwrap_err().to_string();
             assert!(error.contains(words), "{args:?}: {error}");

@@ -1,6 +1,6 @@
 //! What the plan is made from, out of what the host says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
@@ -92,14 +92,17 @@ pub(super) fn tunnel_mtu(facts: &Facts, underlay: &Underlay) -> u32 {
 }
 
 /// This node, as the service proxy sees it.
-pub(super) fn proxy_node(options: &Options, own: &Node, nodes: &BTreeMap<String, Node>) -> tombolo_proxy::Node {
+pub(super) fn proxy_node(options: &Options, own: &Node, world: &World) -> tombolo_proxy::Node {
     let subnets = |node: &Node| node.subnets.iter().map(IpNet::trunc).collect::<Vec<_>>();
     tombolo_proxy::Node {
         name: own.name.clone(),
         pod_cidrs: subnets(own),
-        cluster_pod_cidrs: nodes.values().flat_map(subnets).collect(),
+        cluster_pod_cidrs: world.nodes.values().flat_map(subnets).collect(),
         service_cidrs: options.service_cidrs.clone(),
         node_port_addresses: own.internal_addrs(),
+        zone: world.zone.clone(),
+        // The proxy looks for it itself.
+        cluster: None,
         table: tombolo_proxy::DEFAULT_TABLE.to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! What is not of links and routes: probes, nftables, settings, flows, capabilities.
 
-use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tombolo_host::probe::{Prober, Settings, Target as Probed};
@@ -92,17 +92,23 @@ fn udp_flows_to_an_address_are_forgotten_and_others_kept() {
         nft::run("table inet trial {\n chain o { type filter hook output priority 0; ct state new accept\n }\n}\n")
             .await
             .unwrap();
-        let wanted = ["10.1.0.2:5353".parse().unwrap(), "[fd01::2]:5353".parse().unwrap()];
         for (from, to) in [("0.0.0.0:0", "10.1.0.2"), ("[::]:0", "[fd01::2]")] {
             let socket = std::net::UdpSocket::bind(from).unwrap();
             for port in [5353, 5454] {
                 socket.send_to(b"x", format!("{to}:{port}")).unwrap();
             }
         }
-        assert_eq!(conntrack::forget_udp(&BTreeSet::from(wanted)).await.unwrap(), 2);
-        assert_eq!(conntrack::forget_udp(&BTreeSet::from(wanted)).await.unwrap(), 0);
-        let other = BTreeSet::from(["10.1.0.2:5454".parse().unwrap(), "[fd01::2]:5454".parse().unwrap()]);
-        assert_eq!(conntrack::forget_udp(&other).await.unwrap(), 2);
+        let to = async |ports: &[u16], replier: Option<&str>| {
+            let replier: Option<IpAddr> = replier.map(|ip| ip.parse().unwrap());
+            let is_stale =
+                |to: SocketAddr, from| ports.contains(&to.port()) && replier.is_none_or(|replier| replier == from);
+            conntrack::forget_udp(is_stale).await.unwrap()
+        };
+        assert_eq!(to(&[5353], Some("10.1.0.9")).await, 0);
+        assert_eq!(to(&[5353], Some("fd01::2")).await, 1);
+        assert_eq!(to(&[5353], None).await, 1);
+        assert_eq!(to(&[5353], None).await, 0);
+        assert_eq!(to(&[5454], None).await, 2);
     });
 }
 
