@@ -20,7 +20,7 @@ use crate::events::words;
 use crate::watch::{Seen, follow};
 
 /// How often it is looked whether the API server has got a resource that it did not have.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
