@@ -150,7 +150,7 @@ impl Feed {
                 }
                 items.iter().for_each(|item| self.put(item, &mut concerned));
             }
-            Seen::Refused(..) | Seen::Trouble(..) => {}
+            Seen::Refused(..) | Seen::Trouble(..) | Seen::Denied(..) => {}
         }
         for key in concerned {
             self.refresh(&key);

@@ -39,6 +39,25 @@ pub(crate) enum Item {
     ConfigMap(Box<core::ConfigMap>),
 }
 
+impl Item {
+    /// Its kind.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Node(_) => Kind::Node,
+            Self::ServiceCidr(_) => Kind::ServiceCidr,
+            Self::Service(_) => Kind::Service,
+            Self::Slice(_) => Kind::Slice,
+            Self::Endpoints(_) => Kind::Endpoints,
+            Self::Export(_) => Kind::Export,
+            Self::Import(_) => Kind::Import,
+            Self::Property(_) => Kind::Property,
+            Self::Secret(_) => Kind::Secret,
+            Self::ConfigMap(_) => Kind::ConfigMap,
+        }
+    }
+}
+
 impl Kind {
     /// Its name as in `kubectl get`.
     pub(crate) fn name(self) -> &'static str {

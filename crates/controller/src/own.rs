@@ -172,7 +172,7 @@ impl Own {
                 concerned
             }
             // It may stand for anything, so it stays as it was; the API server takes nothing of that sort.
-            Seen::Refused(..) | Seen::Trouble(..) => Concerned::default(),
+            Seen::Refused(..) | Seen::Trouble(..) | Seen::Denied(..) => Concerned::default(),
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Remote {
     tracker: Option<Tracker>,
     listed: BTreeSet<Kind>,
     troubles: BTreeMap<Kind, String>,
+    /// What this account was never let see, and is done without.
+    denied: BTreeMap<Kind, String>,
     /// Why it cannot be reached.
     lost: Option<String>,
     refused: BTreeMap<(Kind, ServiceKey), Vec<Refused>>,
@@ -47,6 +49,7 @@ impl Remote {
             tracker: None,
             listed: BTreeSet::new(),
             troubles: BTreeMap::new(),
+            denied: BTreeMap::new(),
             lost: Some("not reached yet".to_owned()),
             refused: BTreeMap::new(),
             id: None,
@@ -73,6 +76,11 @@ impl Remote {
             let missing = KINDS.iter().find(|kind| !self.listed.contains(kind))?;
             Some(format!("its {} are being listed", missing.name()))
         })
+    }
+
+    /// What this account may not see of it.
+    pub(crate) fn denied(&self) -> impl Iterator<Item = &String> {
+        self.denied.values()
     }
 
     /// What of its objects cannot be used.
@@ -109,9 +117,15 @@ impl Remote {
                 for key in missing {
                     concerned.add(self.gone(kind, &key));
                 }
-                self.listed.insert(kind);
-                concerned.add(self.arrive());
+                self.denied.remove(&kind);
+                concerned.add(self.listed(kind));
                 concerned
+            }
+            Seen::Denied(kind, words)
+                if kind.may_be_absent() && (!self.source.is_heard || self.denied.contains_key(&kind)) =>
+            {
+                self.denied.insert(kind, words);
+                self.listed(kind)
             }
             Seen::Refused(kind, key, reason) => {
                 let object = format!("{} {key} of {}", kind.name(), self.name);
@@ -119,7 +133,7 @@ impl Remote {
                 self.refused.insert((kind, key), vec![Refused { object, field: "object".to_owned(), reason }]);
                 Concerned::default()
             }
-            Seen::Trouble(kind, words) => {
+            Seen::Trouble(kind, words) | Seen::Denied(kind, words) => {
                 self.troubles.insert(kind, words);
                 Concerned::default()
             }
@@ -173,6 +187,12 @@ impl Remote {
     /// When to look again.
     pub(crate) fn deadline(&self, now: Timestamp, limits: &Limits) -> Option<Timestamp> {
         self.tracker.as_ref()?.deadline(now, limits)
+    }
+
+    /// All of a kind was heard, or never will be.
+    fn listed(&mut self, kind: Kind) -> Concerned {
+        self.listed.insert(kind);
+        self.arrive()
     }
 
     fn is_unreadable(&self, kind: Kind, key: &ServiceKey) -> bool {

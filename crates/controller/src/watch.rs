@@ -38,6 +38,22 @@ pub(crate) enum Seen {
     Refused(Kind, ServiceKey, String),
     /// Nothing can be seen, for this reason; what was seen stands.
     Trouble(Kind, String),
+    /// This account may not see it; what was seen stands.
+    Denied(Kind, String),
+}
+
+impl Seen {
+    /// The kind that it is about.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Put(item) => item.kind(),
+            Self::Gone(kind, _)
+            | Self::All(kind, ..)
+            | Self::Refused(kind, ..)
+            | Self::Trouble(kind, _)
+            | Self::Denied(kind, _) => *kind,
+        }
+    }
 }
 
 /// What of a kind is watched.
@@ -130,7 +146,9 @@ async fn version<T>(
                 if std::mem::replace(&mut is_silent, true) {
                     continue;
                 }
-                Seen::Trouble(kind, say(kind, &error))
+                let is_denied = code(&error) == Some(403);
+                let words = say(kind, &error);
+                if is_denied { Seen::Denied(kind, words) } else { Seen::Trouble(kind, words) }
             }
             Ok(Some(watcher::Event::Init)) => {
                 listing.clear();
@@ -178,12 +196,17 @@ fn read(kind: Kind, object: DynamicObject) -> Result<Item, Seen> {
     kind.read(object).map_err(|error| Seen::Refused(kind, key, error.to_string()))
 }
 
-fn say(kind: Kind, error: &watcher::Error) -> String {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => Some(status.code),
+/// The HTTP status of a list or a watch that was refused.
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
         _ => None,
-    };
-    let next = match status {
+    }
+}
+
+fn say(kind: Kind, error: &watcher::Error) -> String {
+    let next = match code(error) {
         Some(401) => "; the credentials are no longer good: renew the kubeconfig, or accept a new invitation",
         Some(403) => {
             "; let this account list and watch them (see deploy/), or accept a new invitation if this one was revoked"
