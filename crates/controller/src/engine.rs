@@ -193,11 +193,11 @@ impl Engine {
         for kind in self.kinds() {
             let scope = match kind {
                 Kind::Secret => {
-                    Scope { namespace: namespace.clone(), labels: Some(secrets::SOURCE.to_owned()), fields: None }
+                    Scope { namespace: namespace.clone(), labels: Some(secrets::SOURCE.to_owned()), ..Scope::default() }
                 }
                 Kind::ConfigMap => {
                     let fields = Some(format!("metadata.name={}", status::NAME));
-                    Scope { namespace: namespace.clone(), labels: None, fields }
+                    Scope { namespace: namespace.clone(), fields, ..Scope::default() }
                 }
                 // The emitter offers people's own, too.
                 Kind::Endpoints if self.feed.is_none() => {

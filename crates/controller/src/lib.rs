@@ -18,6 +18,7 @@ mod events;
 mod health;
 mod kinds;
 mod leader;
+mod limit;
 mod metrics;
 mod options;
 mod own;

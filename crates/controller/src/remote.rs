@@ -16,6 +16,11 @@ use crate::watch::Seen;
 /// What is watched of another cluster.
 pub(crate) const KINDS: [Kind; 4] = [Kind::Service, Kind::Slice, Kind::Export, Kind::Property];
 
+/// About how many bytes one source may take: some 100,000 Services with their endpoints.
+const WEIGHT: usize = 128 << 20;
+/// So much is said of one object, and of so many objects.
+const SAID: (usize, usize) = (4, 1000);
+
 /// Another cluster.
 #[derive(Debug)]
 pub(crate) struct Remote {
@@ -130,7 +135,7 @@ impl Remote {
             Seen::Refused(kind, key, reason) => {
                 let object = format!("{} {key} of {}", kind.name(), self.name);
                 let reason = format!("{reason}; what was known of it stands");
-                self.refused.insert((kind, key), vec![Refused { object, field: "object".to_owned(), reason }]);
+                self.remember((kind, key), vec![Refused { object, field: "object".to_owned(), reason }]);
                 Concerned::default()
             }
             Seen::Trouble(kind, words) | Seen::Denied(kind, words) => {
@@ -215,7 +220,15 @@ impl Remote {
         }
     }
 
+    /// What is wrong is repeated, but not without end.
+    fn remember(&mut self, about: (Kind, ServiceKey), refused: Vec<Refused>) {
+        if self.refused.len() < SAID.1 || self.refused.contains_key(&about) {
+            self.refused.insert(about, refused);
+        }
+    }
+
     fn note(&mut self, kind: Kind, key: &ServiceKey, mut refused: Vec<Refused>) {
+        refused.truncate(SAID.0);
         for refusal in &mut refused {
             refusal.object = format!("{} of {}", refusal.object, self.name);
         }
@@ -224,12 +237,22 @@ impl Remote {
         if refused.is_empty() || is_system {
             self.refused.remove(&(kind, key.clone()));
         } else {
-            self.refused.insert((kind, key.clone()), refused);
+            self.remember((kind, key.clone()), refused);
         }
     }
 
     fn put(&mut self, item: Item) -> Concerned {
         let key = item.key();
+        if self.now_source().weight() > WEIGHT {
+            let reason = format!(
+                "it has more than {} MiB of Services and endpoints, and what comes then is left out; mirror less of it by \
+                 --namespace",
+                WEIGHT >> 20
+            );
+            let refused = Refused { object: format!("source {}", self.name), field: "all".to_owned(), reason };
+            self.remember((Kind::ConfigMap, ServiceKey::new("", "")), vec![refused]);
+            return Concerned::default();
+        }
         match item {
             Item::Service(object) => {
                 let (service, refused) = convert::service(&object);

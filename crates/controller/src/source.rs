@@ -5,15 +5,19 @@
 //! lost packets long after it is mended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use tombolo_proxy::ServiceKey;
+
+use crate::limit::{LINE, LISTS, Limit, PAGE_OBJECTS, TooLong};
 use crate::options::Location;
 use crate::remote::KINDS;
 use crate::watch::{Scope, Seen, follow, words};
@@ -69,7 +73,8 @@ async fn once<T: Send + 'static>(
     make: &(impl Fn(Heard) -> T + Clone + Send + Sync + 'static),
     pause: &mut Duration,
 ) -> String {
-    let client = match client(location).await {
+    let (said, mut too_long) = mpsc::unbounded_channel();
+    let client = match client(location, said).await {
         Ok(client) => client,
         Err(error) => return error,
     };
@@ -94,13 +99,31 @@ async fn once<T: Send + 'static>(
         };
         // ClusterProperties are in no namespace.
         let namespace = namespace.filter(|_| kind != crate::kinds::Kind::Property).map(str::to_owned);
-        let scope = Scope { namespace, ..Scope::default() };
+        let scope = Scope { namespace, page: Some(PAGE_OBJECTS), ..Scope::default() };
         watches.spawn(follow(client.clone(), kind, scope, sender.clone(), heard));
     }
     let mut missed = 0;
     loop {
         tokio::select! {
             () = begins_anew.notified() => return BEGINS_ANEW.to_owned(),
+            Some(what) = too_long.recv() => match what {
+                TooLong::Lists => {
+                    *pause = RETRY.1;
+                    return format!(
+                        "its lists have more than {} MiB, and it is not listened to; mirror less of it by --namespace",
+                        LISTS >> 20
+                    );
+                }
+                TooLong::Object(plural) => {
+                    let Some(kind) = KINDS.into_iter().find(|kind| kind.name() == plural) else { continue };
+                    let words = format!("one is larger than {} MiB and is left out", LINE >> 20);
+                    let seen = Seen::Refused(kind, ServiceKey::new("?", "?"), words);
+                    if sender.send(make(Heard::Seen(seen))).await.is_err() {
+                        return String::new();
+                    }
+                    continue;
+                }
+            },
             () = tokio::time::sleep(BEAT) => {}
         }
         match ask(&client).await {
@@ -128,7 +151,7 @@ async fn ask(client: &Client) -> Result<(), String> {
     }
 }
 
-async fn client(location: &Location) -> Result<Client, String> {
+async fn client(location: &Location, said: mpsc::UnboundedSender<TooLong>) -> Result<Client, String> {
     let mut config = match location {
         Location::File(file) => {
             let read = Kubeconfig::read_from(file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -146,7 +169,10 @@ async fn client(location: &Location) -> Result<Client, String> {
         }
     };
     config.connect_timeout = Some(BEAT);
-    Client::try_from(config).map_err(|error| words(&error))
+    let listed = Arc::new(AtomicUsize::new(0));
+    let builder = ClientBuilder::try_from(config).map_err(|error| words(&error))?;
+    let limited = tower::layer::layer_fn(|inner| Limit { inner, said: said.clone(), listed: Arc::clone(&listed) });
+    Ok(builder.with_layer(&limited).build())
 }
 
 /// A kubeconfig that came from elsewhere must not make us run programs, or hand out files that are here.

@@ -62,6 +62,8 @@ pub(crate) struct Scope {
     pub namespace: Option<String>,
     pub labels: Option<String>,
     pub fields: Option<String>,
+    /// So many in one page of a list.
+    pub page: Option<u32>,
 }
 
 /// Watches the objects of a kind until `send` says that nobody listens.
@@ -121,6 +123,7 @@ async fn version<T>(
     let config = watcher::Config {
         label_selector: scope.labels.clone(),
         field_selector: scope.fields.clone(),
+        page_size: scope.page.or(watcher::Config::default().page_size),
         ..watcher::Config::default()
     };
     let begin = || watch(api.clone(), config.clone()).backoff(backoff()).boxed();

@@ -61,6 +61,42 @@ pub struct Service {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// About what a text takes beside its bytes, and an entry in a map.
+const ENTRY: usize = 64;
+
+fn texts(texts: &BTreeMap<String, String>) -> usize {
+    texts.iter().map(|(name, value)| name.len() + value.len() + ENTRY).sum()
+}
+
+impl Service {
+    /// About how many bytes it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let ports = self.ports.len() * (size_of::<ServicePort>() + ENTRY);
+        size_of::<Self>() + ENTRY + ports + texts(&self.labels) + texts(&self.annotations)
+    }
+}
+
+impl Slice {
+    /// About how many bytes it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let of = |endpoint: &Endpoint| {
+            let zones: usize = endpoint.for_zones.iter().map(|zone| zone.len() + ENTRY).sum();
+            let texts = text(&endpoint.hostname) + text(&endpoint.node_name) + text(&endpoint.zone);
+            size_of::<Endpoint>() + texts + zones
+        };
+        let ports = self.ports.len() * (size_of::<SlicePort>() + ENTRY);
+        size_of::<Self>() + 2 * ENTRY + ports + self.endpoints.iter().map(of).sum::<usize>()
+    }
+}
+
+impl Export {
+    /// About how many bytes it takes.
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Self>() + ENTRY + texts(&self.labels) + texts(&self.annotations)
+    }
+}
+
 /// A port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ServicePort {

@@ -28,6 +28,7 @@ pub struct Source {
     slices: BTreeMap<ServiceKey, BTreeMap<String, Slice>>,
     /// The Service of each slice.
     owners: BTreeMap<ServiceKey, ServiceKey>,
+    weight: usize,
 }
 
 /// What a cluster says of the export of one service.
@@ -54,6 +55,8 @@ impl Source {
 
     /// Takes in a Service, or that there is none of that name. Returns whether that is news.
     pub fn set_service(&mut self, key: ServiceKey, service: Option<Service>) -> bool {
+        self.weight -= self.services.get(&key).map_or(0, Service::weight);
+        self.weight += service.as_ref().map_or(0, Service::weight);
         match service {
             Some(service) => self.services.insert(key, service.clone()) != Some(service),
             None => self.services.remove(&key).is_some(),
@@ -62,6 +65,8 @@ impl Source {
 
     /// Takes in a ServiceExport, or that there is none of that name. Returns whether that is news.
     pub fn set_export(&mut self, key: ServiceKey, export: Option<Export>) -> bool {
+        self.weight -= self.exports.get(&key).map_or(0, Export::weight);
+        self.weight += export.as_ref().map_or(0, Export::weight);
         match export {
             Some(export) => self.exports.insert(key, export.clone()) != Some(export),
             None => self.exports.remove(&key).is_some(),
@@ -82,7 +87,7 @@ impl Source {
         }
         if let Some(old) = self.owners.remove(&name) {
             if let Some(slices) = self.slices.get_mut(&old) {
-                slices.remove(&name.name);
+                self.weight -= slices.remove(&name.name).as_ref().map_or(0, Slice::weight);
                 if slices.is_empty() {
                     self.slices.remove(&old);
                 }
@@ -90,11 +95,17 @@ impl Source {
             concerned.insert(old);
         }
         if let Some((service, slice)) = slice {
+            self.weight += slice.weight();
             self.slices.entry(service.clone()).or_default().insert(name.name.clone(), slice);
             self.owners.insert(name, service.clone());
             concerned.insert(service);
         }
         concerned
+    }
+
+    /// About how many bytes all of it takes, so that a limit can be set to what one cluster may take.
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// The services that `other` says something else of, in any part.
@@ -114,14 +125,14 @@ impl Source {
     /// Takes over from `old` what it knew of a Service, where there is none of that name.
     pub fn keep_service(&mut self, old: &Self, key: &ServiceKey) {
         if let (None, Some(service)) = (self.services.get(key), old.services.get(key)) {
-            self.services.insert(key.clone(), service.clone());
+            let _ = self.set_service(key.clone(), Some(service.clone()));
         }
     }
 
     /// Takes over from `old` what it knew of a ServiceExport, likewise.
     pub fn keep_export(&mut self, old: &Self, key: &ServiceKey) {
         if let (None, Some(export)) = (self.exports.get(key), old.exports.get(key)) {
-            self.exports.insert(key.clone(), export.clone());
+            let _ = self.set_export(key.clone(), Some(export.clone()));
         }
     }
 
@@ -244,7 +255,7 @@ mod tests {
         assert_eq!((source.slices_of(&key("a")).len(), source.slices_of(&key("b")).len()), (0, 1));
         assert_eq!(source.set_slice(key("s"), None), BTreeSet::from([key("b")]));
         assert_eq!(source.set_slice(key("s"), None), BTreeSet::new());
-        assert_eq!(source, Source::default());
+        assert_eq!(source, Source::default(), "nor does it weigh anything");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code)]
 
+mod bad_input;
 mod harness;
 
 mod mirrors;
