@@ -1,113 +1,110 @@
 //! Answers of others, kept for a while.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::message::{HEADER, Query, RecordType, records, u16_at};
+use crate::foreign::Foreign;
+use crate::message::Query;
 
 /// How long an answer is kept at most, whatever its time to live.
 const MAX_AGE: Duration = Duration::from_secs(30);
-const MAX_ENTRIES: usize = 4096;
 /// Longer answers are rare, and would let a few names fill the memory.
-const MAX_RESPONSE: usize = 4096;
+const MAX_RESPONSE: usize = 8192;
+/// What an entry takes beside its bytes, about.
+const OVERHEAD: usize = 256;
 
-const FLAG_TRUNCATED: u16 = 0x0200;
-/// Recursion desired and checking disabled change the answer.
-const KEY_FLAGS: u16 = 0x0110;
+/// What makes two questions the same: the name in lower case, type, class, and what the client
+/// said of DNSSEC.
+pub(crate) type Key = Arc<[u8]>;
 
-/// Answers by question.
-#[derive(Debug, Default)]
+/// Answers by question, within so many bytes.
+#[derive(Debug)]
 pub(crate) struct Cache {
-    entries: HashMap<Box<[u8]>, Entry>,
+    entries: HashMap<Key, Entry>,
+    /// All keys; the next to be looked at when there is no room is the first.
+    order: VecDeque<Key>,
+    size: usize,
+    max_size: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    response: Box<[u8]>,
-    /// Where in the response the times to live are.
-    ttls: Box<[u16]>,
+    response: Arc<Foreign>,
     stored: Instant,
     expires: Instant,
+    /// Asked for since it was last looked at.
+    is_used: bool,
 }
 
 impl Cache {
-    /// The response to `query`, if it is known, with what is left of its time to live.
-    pub(crate) fn get(&self, query: &Query<'_>, limit: usize, now: Instant) -> Option<Vec<u8>> {
-        let entry = self.entries.get(key(query).as_slice())?;
-        if entry.expires <= now || entry.response.len() > limit {
+    pub(crate) fn new(max_size: usize) -> Self {
+        Self { entries: HashMap::new(), order: VecDeque::new(), size: 0, max_size }
+    }
+
+    /// The response to a question, if it is known, and its age in seconds.
+    pub(crate) fn get(&mut self, key: &[u8], now: Instant) -> Option<(Arc<Foreign>, u32)> {
+        let entry = self.entries.get_mut(key)?;
+        if entry.expires <= now {
             return None;
         }
+        entry.is_used = true;
         let age = now.saturating_duration_since(entry.stored).as_secs() as u32;
-        let mut response = entry.response.to_vec();
-        response[..2].copy_from_slice(&query.id.to_be_bytes());
-        response[HEADER..HEADER + query.question.len()].copy_from_slice(query.question);
-        for &at in &entry.ttls {
-            let field = &mut response[usize::from(at)..usize::from(at) + 4];
-            let ttl = field.iter().fold(0u32, |ttl, b| ttl << 8 | u32::from(*b));
-            field.copy_from_slice(&ttl.saturating_sub(age).to_be_bytes());
-        }
-        Some(response)
+        Some((Arc::clone(&entry.response), age))
     }
 
     /// Keeps a response as long as its records allow.
-    pub(crate) fn put(&mut self, query: &Query<'_>, response: &[u8], now: Instant) {
-        let Some((ttls, lifetime)) = lifetime(query, response) else {
+    pub(crate) fn put(&mut self, key: Key, response: Arc<Foreign>, now: Instant) {
+        let Some(lifetime) = response.lifetime().filter(|lifetime| *lifetime > 0) else {
             return;
         };
-        if self.entries.len() >= MAX_ENTRIES {
-            self.make_room(now);
+        let size = cost(&key, &response);
+        if response.len() > MAX_RESPONSE || size > self.max_size {
+            return;
         }
-        let entry = Entry { response: response.into(), ttls, stored: now, expires: now + lifetime };
-        self.entries.insert(key(query).into_boxed_slice(), entry);
+        let expires = now + Duration::from_secs(lifetime.into()).min(MAX_AGE);
+        let entry = Entry { response, stored: now, expires, is_used: false };
+        match self.entries.insert(Arc::clone(&key), entry) {
+            Some(old) => self.size -= cost(&key, &old.response),
+            None => self.order.push_back(key),
+        }
+        self.size += size;
+        self.make_room(now);
     }
 
+    /// Who was asked for since the last time gets a second chance.
     fn make_room(&mut self, now: Instant) {
-        self.entries.retain(|_, entry| entry.expires > now);
-        while self.entries.len() >= MAX_ENTRIES {
-            let Some(any) = self.entries.keys().next().cloned() else {
+        while self.size > self.max_size {
+            let Some(key) = self.order.pop_front() else {
                 return;
             };
-            self.entries.remove(&any);
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            if entry.expires > now && std::mem::take(&mut entry.is_used) {
+                self.order.push_back(key);
+                continue;
+            }
+            self.size -= cost(&key, &entry.response);
+            self.entries.remove(&key);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.entries.len(), self.size)
     }
 }
 
-/// The question in lower case, and what else the answer depends on.
-fn key(query: &Query<'_>) -> Vec<u8> {
-    let mut key = query.name().to_vec();
+/// Writes the key of a query.
+pub(crate) fn key(query: &Query<'_>, key: &mut Vec<u8>) {
+    key.clear();
+    key.extend_from_slice(query.name());
     key.extend_from_slice(&query.record_type.0.to_be_bytes());
     key.extend_from_slice(&query.class.to_be_bytes());
-    key.extend_from_slice(&(query.flags & KEY_FLAGS).to_be_bytes());
-    key.push(match query.edns {
-        None => 0,
-        Some(edns) => 1 + u8::from(edns.dnssec_ok),
-    });
-    key
+    key.extend_from_slice(&query.dnssec_flags().to_be_bytes());
 }
 
-/// Where the times to live are and how long the response may be kept; none if it may not.
-fn lifetime(query: &Query<'_>, response: &[u8]) -> Option<(Box<[u16]>, Duration)> {
-    let flags = u16_at(response, 2)?;
-    let is_final = matches!(flags & 0xf, 0 | 3) && flags & FLAG_TRUNCATED == 0;
-    let fits = response.len() <= MAX_RESPONSE;
-    let question = response.get(HEADER..HEADER + query.question.len())?;
-    if !is_final || !fits || !question.eq_ignore_ascii_case(query.question) {
-        return None;
-    }
-    let records = records(response)?;
-    let is_negative = u16_at(response, 6)? == 0;
-    let mut ttls = Vec::new();
-    let mut least = None;
-    for record in records.iter().filter(|r| r.record_type != RecordType::OPT) {
-        ttls.push(u16::try_from(record.ttl_at).ok()?);
-        let mut ttl = record.ttl;
-        if is_negative && record.record_type == RecordType::SOA {
-            // RFC 2308 section 5: the SOA's last field bounds what is not there.
-            let minimum = response.get(record.data..record.end)?.last_chunk::<4>()?;
-            ttl = ttl.min(u32::from_be_bytes(*minimum));
-        }
-        least = Some(least.unwrap_or(ttl).min(ttl));
-    }
-    let lifetime = Duration::from_secs(least?.into()).min(MAX_AGE);
-    (!lifetime.is_zero()).then(|| (ttls.into_boxed_slice(), lifetime))
+fn cost(key: &[u8], response: &Foreign) -> usize {
+    2 * key.len() + response.len() + OVERHEAD
 }

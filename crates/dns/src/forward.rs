@@ -2,88 +2,195 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
-use crate::answer::Transport;
-use crate::cache::Cache;
-use crate::message::{CLASS_IN, HEADER, Query, RecordType, expand_name, records, u16_at};
+use crate::cache::{Cache, key};
+use crate::foreign::Foreign;
+use crate::message::{HEADER, Query, is_response, upstream_query};
 use crate::name::Name;
 
 /// How long one server has to answer; a client waits for 5 s.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// How many times a server is asked, over all servers.
+const MAX_ATTEMPTS: usize = 3;
+/// For how long a server that did not answer is asked after the others.
+const SULK: Duration = Duration::from_secs(10);
 /// How many questions may be open at once.
 const MAX_OPEN: usize = 1000;
-const FLAG_TRUNCATED: u16 = 0x0200;
+/// Longer than any datagram that we ask for.
+const MAX_DATAGRAM: usize = 4096;
+/// The memory for answers, in bytes, where nothing else is said.
+pub const CACHE_SIZE: usize = 16 << 20;
+
+const NO_ERROR: u16 = 0;
+const FORMAT_ERROR: u16 = 1;
+const NAME_ERROR: u16 = 3;
+const NOT_IMPLEMENTED: u16 = 4;
 
 /// Passes queries on to other servers, and keeps their answers for a while.
 #[derive(Debug)]
 pub struct Forwarder {
-    upstreams: Vec<SocketAddr>,
+    upstreams: Vec<Upstream>,
+    /// Whose questions are passed on.
+    allowed: Vec<IpNet>,
     cache: Mutex<Cache>,
     open: Semaphore,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    address: SocketAddr,
+    /// Until when it is asked last, in milliseconds since the start.
+    sulks_until: AtomicU64,
+}
+
+/// The networks that nobody on the Internet sends from: loopback (RFC 1122), private (RFC 1918),
+/// shared (RFC 6598), link-local (RFC 3927, RFC 4291) and unique local addresses (RFC 4193).
+pub fn private_networks() -> Vec<IpNet> {
+    let v4 = [
+        ([127, 0, 0, 0], 8),
+        ([10, 0, 0, 0], 8),
+        ([172, 16, 0, 0], 12),
+        ([192, 168, 0, 0], 16),
+        ([100, 64, 0, 0], 10),
+        ([169, 254, 0, 0], 16),
+    ];
+    let v6 = [([0, 0, 0, 0, 0, 0, 0, 1], 128), ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10)];
+    let v4 = v4.into_iter().map(|(address, length)| IpNet::new_assert(IpAddr::from(address), length));
+    let v6 = v6.into_iter().map(|(address, length): ([u16; 8], _)| IpNet::new_assert(IpAddr::from(address), length));
+    v4.chain(v6).collect()
 }
 
 impl Forwarder {
-    /// A forwarder to `upstreams`, which are asked in this order; none when there are none.
+    /// A forwarder to `upstreams`, which are asked in this order; none when there are none. It works
+    /// for [`private_networks`] and keeps [`CACHE_SIZE`] bytes.
     pub fn new(upstreams: Vec<SocketAddr>) -> Option<Self> {
-        (!upstreams.is_empty()).then(|| Self { upstreams, cache: Mutex::default(), open: Semaphore::new(MAX_OPEN) })
+        let upstreams: Vec<Upstream> =
+            upstreams.into_iter().map(|address| Upstream { address, sulks_until: AtomicU64::new(0) }).collect();
+        (!upstreams.is_empty()).then(|| Self {
+            upstreams,
+            allowed: private_networks(),
+            cache: Mutex::new(Cache::new(CACHE_SIZE)),
+            open: Semaphore::new(MAX_OPEN),
+            started: Instant::now(),
+        })
     }
 
-    /// The servers that are asked.
-    pub fn upstreams(&self) -> &[SocketAddr] {
-        &self.upstreams
+    /// Works for these networks instead.
+    pub fn allowing(mut self, networks: Vec<IpNet>) -> Self {
+        self.allowed = networks;
+        self
     }
 
-    /// The response to `packet`; none when no server gave one in time.
-    pub async fn resolve(&self, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let query = Query::parse(packet).ok()?;
-        let limit = match transport {
-            Transport::Udp => query.udp_limit(),
-            Transport::Tcp => usize::from(u16::MAX),
-        };
-        let known = self.cache().get(&query, limit, Instant::now());
-        if known.is_some() {
-            return known;
-        }
-        let _slot = self.open.try_acquire().ok()?;
-        for &upstream in &self.upstreams {
-            let asked = tokio::time::timeout(PATIENCE, ask(upstream, packet, &query, transport));
-            let response = match asked.await {
-                Ok(Ok(response)) => response,
-                Ok(Err(error)) => {
-                    tracing::debug!(%upstream, %error, "the name server did not answer");
-                    continue;
-                }
-                Err(_) => {
-                    tracing::debug!(%upstream, "the name server did not answer in time");
-                    continue;
-                }
-            };
-            self.cache().put(&query, &response, Instant::now());
-            return Some(response);
-        }
-        None
+    /// Keeps so many bytes of answers instead.
+    pub fn with_cache(mut self, bytes: usize) -> Self {
+        self.cache = Mutex::new(Cache::new(bytes));
+        self
     }
 
-    /// Appends to `response`, which ends with an alias for `target`, what `target` stands for.
-    /// Whether that could be found out.
-    pub async fn follow(&self, response: &mut Vec<u8>, target: &Name, record_type: RecordType, limit: usize) -> bool {
-        let packet = question(target, record_type);
-        let Some(mut found) = self.resolve(&packet, Transport::Udp).await else {
+    /// Whether a client's questions are passed on.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.allowed.iter().any(|network| network.contains(&client))
+    }
+
+    /// Writes the response, if it is known, in at most `limit` bytes.
+    pub(crate) fn cached(&self, query: &Query<'_>, limit: usize, out: &mut Vec<u8>) -> bool {
+        let mut question = Vec::with_capacity(64);
+        key(query, &mut question);
+        let Some((response, age)) = self.cache().get(&question, Instant::now()) else {
             return false;
         };
-        if is_truncated(&found) {
-            let Some(whole) = self.resolve(&packet, Transport::Tcp).await else {
-                return false;
-            };
-            found = whole;
+        response.write(query, age, limit, out);
+        true
+    }
+
+    /// Writes the response to a query that is for others, in at most `limit` bytes; false when no
+    /// server gave one in time.
+    pub(crate) async fn resolve(&self, query: &Query<'_>, limit: usize, out: &mut Vec<u8>) -> bool {
+        let Some((response, age)) = self.look_up(query).await else {
+            return false;
+        };
+        response.write(query, age, limit, out);
+        true
+    }
+
+    /// Appends to `out`, a response to `query` that ends with an alias for `target`, what `target`
+    /// stands for. Whether that could be found out.
+    pub(crate) async fn follow(&self, query: &Query<'_>, target: &Name, limit: usize, out: &mut Vec<u8>) -> bool {
+        let packet = query.about(target);
+        let Ok(about_target) = Query::parse(&packet) else {
+            return false;
+        };
+        let Some((response, age)) = self.look_up(&about_target).await else {
+            return false;
+        };
+        response.append(age, limit, out).is_some()
+    }
+
+    /// The whole response to a query, and its age in seconds.
+    async fn look_up(&self, query: &Query<'_>) -> Option<(Arc<Foreign>, u32)> {
+        let mut question = Vec::with_capacity(64);
+        key(query, &mut question);
+        if let Some(known) = self.cache().get(&question, Instant::now()) {
+            return Some(known);
         }
-        append_answers(response, &found, limit).is_some()
+        let _slot = self.open.try_acquire().ok()?;
+        let response = Arc::new(self.ask_all(query).await?);
+        self.cache().put(question.into(), Arc::clone(&response), Instant::now());
+        Some((response, 0))
+    }
+
+    /// The first response that says something about the name; else any, if there is one.
+    async fn ask_all(&self, query: &Query<'_>) -> Option<Foreign> {
+        let mut failure = None;
+        let mut open: Vec<&Upstream> = self.in_order();
+        let mut attempts = 0;
+        while !open.is_empty() && attempts < MAX_ATTEMPTS.max(self.upstreams.len()) {
+            let upstream = open.remove(0);
+            attempts += 1;
+            match tokio::time::timeout(PATIENCE, ask(upstream.address, query)).await {
+                Ok(Ok(response)) => {
+                    upstream.sulks_until.store(0, Ordering::Relaxed);
+                    if matches!(response.code(), NO_ERROR | NAME_ERROR) {
+                        return Some(response);
+                    }
+                    failure = Some(response);
+                }
+                // Nobody is there: that will not be otherwise in a moment.
+                Ok(Err(error)) => {
+                    tracing::debug!(upstream = %upstream.address, %error, "the name server did not answer");
+                    self.sulk(upstream);
+                }
+                // Datagrams are lost now and then.
+                Err(_) => {
+                    tracing::debug!(upstream = %upstream.address, "the name server did not answer in time");
+                    self.sulk(upstream);
+                    open.push(upstream);
+                }
+            }
+        }
+        failure
+    }
+
+    /// All servers, those that did not answer lately last.
+    fn in_order(&self) -> Vec<&Upstream> {
+        let now = self.started.elapsed().as_millis() as u64;
+        let mut all: Vec<&Upstream> = self.upstreams.iter().collect();
+        all.sort_by_key(|upstream| upstream.sulks_until.load(Ordering::Relaxed) > now);
+        all
+    }
+
+    fn sulk(&self, upstream: &Upstream) {
+        let until = (self.started.elapsed() + SULK).as_millis() as u64;
+        upstream.sulks_until.store(until, Ordering::Relaxed);
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
@@ -107,20 +214,26 @@ pub fn nameservers(resolv_conf: &str) -> Vec<SocketAddr> {
         .collect()
 }
 
-async fn ask(upstream: SocketAddr, packet: &[u8], query: &Query<'_>, transport: Transport) -> io::Result<Vec<u8>> {
-    // An id of our own, from a port of our own: what a forger would have to guess.
-    let id: u16 = rand::random();
-    let mut sent = packet.to_vec();
-    sent[..2].copy_from_slice(&id.to_be_bytes());
-    let mut response = match transport {
-        Transport::Udp => ask_udp(upstream, &sent, query).await?,
-        Transport::Tcp => ask_tcp(upstream, &sent, query).await?,
-    };
-    response[..2].copy_from_slice(&query.id.to_be_bytes());
+/// Asks one server: over UDP, over TCP what does not fit, and without EDNS one that does not know it.
+async fn ask(upstream: SocketAddr, query: &Query<'_>) -> io::Result<Foreign> {
+    let mut response = ask_udp(upstream, &new_query(query, true), query).await?;
+    let mut has_edns = true;
+    if matches!(response.code(), FORMAT_ERROR | NOT_IMPLEMENTED) {
+        has_edns = false;
+        response = ask_udp(upstream, &new_query(query, false), query).await?;
+    }
+    if response.is_truncated() {
+        response = ask_tcp(upstream, &new_query(query, has_edns), query).await?;
+    }
     Ok(response)
 }
 
-async fn ask_udp(upstream: SocketAddr, sent: &[u8], query: &Query<'_>) -> io::Result<Vec<u8>> {
+/// With a number of its own, and sent from a port of its own: what a forger would have to guess.
+fn new_query(query: &Query<'_>, has_edns: bool) -> Vec<u8> {
+    upstream_query(query, rand::random(), has_edns)
+}
+
+async fn ask_udp(upstream: SocketAddr, sent: &[u8], query: &Query<'_>) -> io::Result<Foreign> {
     let any: IpAddr = match upstream {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -128,18 +241,16 @@ async fn ask_udp(upstream: SocketAddr, sent: &[u8], query: &Query<'_>) -> io::Re
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
     socket.connect(upstream).await?;
     socket.send(sent).await?;
-    let mut buffer = vec![0; usize::from(u16::MAX)];
+    let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let len = socket.recv(&mut buffer).await?;
-        if is_response(&buffer[..len], sent, query) {
-            buffer.truncate(len);
-            buffer.shrink_to_fit();
-            return Ok(buffer);
+        if let Some(response) = read(&buffer[..len], sent, query) {
+            return Ok(response);
         }
     }
 }
 
-async fn ask_tcp(upstream: SocketAddr, sent: &[u8], query: &Query<'_>) -> io::Result<Vec<u8>> {
+async fn ask_tcp(upstream: SocketAddr, sent: &[u8], query: &Query<'_>) -> io::Result<Foreign> {
     let mut stream = TcpStream::connect(upstream).await?;
     let len = u16::try_from(sent.len()).map_err(io::Error::other)?;
     let mut framed = len.to_be_bytes().to_vec();
@@ -148,64 +259,20 @@ async fn ask_tcp(upstream: SocketAddr, sent: &[u8], query: &Query<'_>) -> io::Re
     let len = stream.read_u16().await?;
     let mut response = vec![0; usize::from(len)];
     stream.read_exact(&mut response).await?;
-    if !is_response(&response, sent, query) {
-        return Err(io::Error::other("the response is not to our query"));
+    read(&response, sent, query).ok_or_else(|| io::Error::other("the response is not to our query"))
+}
+
+/// None for what is no response to `sent`, which may come from anybody.
+fn read(response: &[u8], sent: &[u8], query: &Query<'_>) -> Option<Foreign> {
+    if !is_response(response, sent) {
+        return None;
     }
-    Ok(response)
-}
-
-fn is_response(response: &[u8], sent: &[u8], query: &Query<'_>) -> bool {
-    let question = response.get(HEADER..HEADER + query.question.len());
-    response.get(..2) == sent.get(..2)
-        && u16_at(response, 2).is_some_and(|flags| flags & 0x8000 != 0)
-        && question.is_some_and(|question| question.eq_ignore_ascii_case(query.question))
-}
-
-fn is_truncated(response: &[u8]) -> bool {
-    u16_at(response, 2).is_some_and(|flags| flags & FLAG_TRUNCATED != 0)
-}
-
-/// A query of our own, with EDNS.
-fn question(name: &Name, record_type: RecordType) -> Vec<u8> {
-    let mut packet = vec![0, 0, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-    packet.extend_from_slice(name.as_bytes());
-    packet.extend_from_slice(&record_type.0.to_be_bytes());
-    packet.extend_from_slice(&CLASS_IN.to_be_bytes());
-    packet.extend_from_slice(&[0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0]);
-    packet
-}
-
-/// Copies the answers of `found` behind those of `response`, and its code. Only types whose data
-/// holds no compressed name, and CNAME, can be copied.
-fn append_answers(response: &mut Vec<u8>, found: &[u8], limit: usize) -> Option<()> {
-    let count = usize::from(u16_at(found, 6)?);
-    let mut answers = u16_at(response, 6)?;
-    // The OPT record comes last, and has to stay there.
-    let own = records(response)?;
-    let opt = own.iter().find(|r| r.record_type == RecordType::OPT);
-    let tail = opt.map_or(Vec::new(), |opt| response.split_off(opt.owner));
-    for record in records(found)?.into_iter().take(count) {
-        let data = match record.record_type {
-            RecordType::A | RecordType::AAAA | RecordType::TXT => found.get(record.data..record.end)?.to_vec(),
-            RecordType::CNAME => expand_name(found, record.data)?.as_bytes().to_vec(),
-            _ => continue,
-        };
-        let owner = expand_name(found, record.owner)?;
-        let size = owner.as_bytes().len() + 10 + data.len();
-        if response.len() + size + tail.len() > limit {
-            response[2] |= (FLAG_TRUNCATED >> 8) as u8;
-            break;
-        }
-        response.extend_from_slice(owner.as_bytes());
-        response.extend_from_slice(&record.record_type.0.to_be_bytes());
-        response.extend_from_slice(&CLASS_IN.to_be_bytes());
-        response.extend_from_slice(&record.ttl.to_be_bytes());
-        response.extend_from_slice(&(data.len() as u16).to_be_bytes());
-        response.extend_from_slice(&data);
-        answers += 1;
+    // A server that could not read the question may leave it out.
+    if response.len() == HEADER {
+        let mut whole = response.to_vec();
+        whole[4..12].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+        whole.extend_from_slice(query.question);
+        return Foreign::parse(whole, query.question);
     }
-    response[6..8].copy_from_slice(&answers.to_be_bytes());
-    response[3] = response[3] & 0xf0 | found.get(3)? & 0xf;
-    response.extend_from_slice(&tail);
-    Some(())
+    Foreign::parse(response.to_vec(), query.question)
 }

@@ -15,13 +15,16 @@
 //!
 //! Until the Kubernetes objects are all read, names in the cluster's zones get SERVFAIL: a client
 //! asks again, where NXDOMAIN would be believed.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod answer;
 mod cache;
 mod catalog;
+mod foreign;
 pub mod forward;
 mod message;
+mod metrics;
+mod mmsg;
 mod name;
 pub mod ready;
 mod record;
@@ -29,6 +32,7 @@ mod reverse;
 pub mod server;
 #[cfg(test)]
 mod tests;
+mod udp;
 pub mod watch;
 mod zone;
 

@@ -27,11 +27,13 @@ const POINTER: usize = 2;
 
 const FLAG_RESPONSE: u16 = 0x8000;
 const FLAG_AUTHORITATIVE: u16 = 0x0400;
-const FLAG_TRUNCATED: u16 = 0x0200;
+pub(crate) const FLAG_TRUNCATED: u16 = 0x0200;
 const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 const FLAG_RECURSION_AVAILABLE: u16 = 0x0080;
+const FLAG_AUTHENTIC_DATA: u16 = 0x0020;
 const FLAG_CHECKING_DISABLED: u16 = 0x0010;
 const OPCODE: u16 = 0x7800;
+const RCODE: u16 = 0x000f;
 
 /// A type of record (`TYPE`, `QTYPE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -184,6 +186,31 @@ impl<'a> Query<'a> {
         self.flags & FLAG_RECURSION_DESIRED != 0
     }
 
+    /// What the client said of DNSSEC, which changes the answers of others: the flags AD and CD where
+    /// they stand in the header, and DO as the highest bit.
+    pub(crate) fn dnssec_flags(&self) -> u16 {
+        let dnssec_ok = self.edns.is_some_and(|edns| edns.dnssec_ok);
+        self.flags & (FLAG_AUTHENTIC_DATA | FLAG_CHECKING_DISABLED) | u16::from(dnssec_ok) << 15
+    }
+
+    /// How long the OPT record of the response is.
+    pub(crate) fn opt_len(&self) -> usize {
+        if self.edns.is_some() { OPT_LEN } else { 0 }
+    }
+
+    /// The same question about another name, with EDNS as here.
+    pub(crate) fn about(&self, name: &Name) -> Vec<u8> {
+        let mut packet = Vec::with_capacity(HEADER + name.as_bytes().len() + 4 + OPT_LEN);
+        packet.extend_from_slice(&self.id.to_be_bytes());
+        packet.extend_from_slice(&self.flags.to_be_bytes());
+        packet.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, u8::from(self.edns.is_some())]);
+        packet.extend_from_slice(name.as_bytes());
+        packet.extend_from_slice(&self.record_type.0.to_be_bytes());
+        packet.extend_from_slice(&self.class.to_be_bytes());
+        push_opt(self, 0, &mut packet);
+        packet
+    }
+
     /// The longest response that the client takes in a datagram.
     pub fn udp_limit(&self) -> usize {
         match self.edns {
@@ -210,24 +237,24 @@ pub(crate) struct Writer<'a> {
     rcode: Rcode,
     answers: u16,
     authorities: u16,
-    edns: Option<Edns>,
+    query: &'a Query<'a>,
 }
 
 impl<'a> Writer<'a> {
     /// Begins the response to `query` in `out`, of at most `limit` bytes.
-    pub(crate) fn new(query: &Query<'_>, recursion_available: bool, limit: usize, out: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn new(query: &'a Query<'a>, recursion_available: bool, limit: usize, out: &'a mut Vec<u8>) -> Self {
         out.clear();
         out.extend_from_slice(&query.id.to_be_bytes());
         out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
         out.extend_from_slice(query.question);
         Self {
             out,
-            limit: limit - if query.edns.is_some() { OPT_LEN } else { 0 },
+            limit: limit - query.opt_len(),
             flags: reply_flags(query.flags, recursion_available),
             rcode: Rcode::NoError,
             answers: 0,
             authorities: 0,
-            edns: query.edns,
+            query,
         }
     }
 
@@ -293,23 +320,55 @@ impl<'a> Writer<'a> {
 
     /// Adds what can't be left out, and the counts.
     pub(crate) fn finish(self) {
-        let mut additional = 0u16;
-        if let Some(edns) = self.edns {
-            let extended = (self.rcode.number() >> 4) as u8;
-            self.out.push(0);
-            self.out.extend_from_slice(&RecordType::OPT.0.to_be_bytes());
-            self.out.extend_from_slice(&(MAX_UDP as u16).to_be_bytes());
-            self.out.extend_from_slice(&[extended, 0]);
-            self.out.extend_from_slice(&(u16::from(edns.dnssec_ok) << 15).to_be_bytes());
-            self.out.extend_from_slice(&[0, 0]);
-            additional = 1;
-        }
+        push_opt(self.query, (self.rcode.number() >> 4) as u8, self.out);
+        let additional = u16::from(self.query.edns.is_some());
         let flags = self.flags | (self.rcode.number() & 0xf);
         self.out[2..4].copy_from_slice(&flags.to_be_bytes());
         self.out[6..8].copy_from_slice(&self.answers.to_be_bytes());
         self.out[8..10].copy_from_slice(&self.authorities.to_be_bytes());
         self.out[10..12].copy_from_slice(&additional.to_be_bytes());
     }
+}
+
+/// Ends a message with the OPT record that goes with `query`, if it had one.
+pub(crate) fn push_opt(query: &Query<'_>, extended_rcode: u8, out: &mut Vec<u8>) {
+    let Some(edns) = query.edns else {
+        return;
+    };
+    out.extend_from_slice(&opt(extended_rcode, edns.dnssec_ok));
+}
+
+/// An OPT record of ours (RFC 6891 section 6.1.2).
+fn opt(extended_rcode: u8, dnssec_ok: bool) -> [u8; OPT_LEN] {
+    let [high, low] = (MAX_UDP as u16).to_be_bytes();
+    [0, 0, RecordType::OPT.0 as u8, high, low, extended_rcode, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]
+}
+
+/// The query that another server gets in place of a client's: nothing of it but the question and
+/// what the client said of DNSSEC.
+pub(crate) fn upstream_query(query: &Query<'_>, id: u16, has_edns: bool) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(HEADER + query.question.len() + OPT_LEN);
+    let kept = query.flags & (FLAG_AUTHENTIC_DATA | FLAG_CHECKING_DISABLED);
+    packet.extend_from_slice(&id.to_be_bytes());
+    packet.extend_from_slice(&(FLAG_RECURSION_DESIRED | kept).to_be_bytes());
+    packet.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, u8::from(has_edns)]);
+    packet.extend_from_slice(query.question);
+    if has_edns {
+        packet.extend_from_slice(&opt(0, query.edns.is_some_and(|edns| edns.dnssec_ok)));
+    }
+    packet
+}
+
+/// Whether a message is a response with the number of `sent`.
+pub(crate) fn is_response(message: &[u8], sent: &[u8]) -> bool {
+    message.len() >= HEADER
+        && message[..2] == sent[..2]
+        && u16_at(message, 2).is_some_and(|flags| flags & (FLAG_RESPONSE | OPCODE) == FLAG_RESPONSE)
+}
+
+/// The flags of a response to a client's query that others answered.
+pub(crate) fn forwarded_flags(query: u16, response: u16) -> u16 {
+    reply_flags(query, true) | response & (FLAG_AUTHENTIC_DATA | RCODE)
 }
 
 /// A response without a question, to what could not be read.

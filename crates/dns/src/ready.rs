@@ -1,4 +1,4 @@
-//! `/readyz` and `/healthz`, for probes.
+//! `/readyz` and `/healthz`, for probes, and `/metrics` for Prometheus.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::server::Shared;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const MAX_REQUEST: usize = 4096;
 
 /// Answers probes: `/healthz` with 200, `/readyz` with 200 once the zones are complete and 503
-/// before.
+/// before; and `/metrics`.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -40,10 +41,12 @@ async fn respond(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> 
     let (status, body) = match path {
         b"/healthz" | b"/livez" => ("200 OK", "ok\n".to_owned()),
         b"/readyz" => readiness(shared),
-        _ => ("404 Not Found", "/readyz and /healthz are here\n".to_owned()),
+        b"/metrics" => ("200 OK", shared.render_metrics()),
+        _ => ("404 Not Found", "/readyz, /healthz and /metrics are here\n".to_owned()),
     };
+    let kind = if path == b"/metrics" { OPENMETRICS } else { "text/plain" };
     let response = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(response.as_bytes()).await?;

@@ -1,20 +1,22 @@
 //! The sockets.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::answer::{Reply, Transport, answer, refuse};
 use crate::forward::Forwarder;
 use crate::message::{Query, Rcode};
-use crate::name::Name;
+use crate::metrics::{Metrics, Tally};
+use crate::mmsg;
+use crate::udp::{Question, Thread, limit};
 use crate::zone::Zones;
 
 /// TCP connections that wait to be accepted.
@@ -26,19 +28,33 @@ const MAX_CONNECTIONS: usize = 256;
 const IDLE: Duration = Duration::from_secs(10);
 /// How often a port is looked for that is free for both UDP and TCP.
 const PORT_ATTEMPTS: usize = 16;
+/// Questions for others that wait to be asked.
+const MAX_QUESTIONS: usize = 1024;
+/// Datagrams may wait in so many bytes, if the system allows.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// What all sockets answer from.
 #[derive(Debug)]
 pub struct Shared {
     zones: RwLock<Zones>,
     forwarder: Option<Forwarder>,
+    metrics: Metrics,
 }
 
 /// A server whose sockets are bound.
 #[derive(Debug)]
 pub struct Server {
-    sockets: Vec<(Arc<UdpSocket>, TcpListener)>,
+    sockets: Vec<Sockets>,
     shared: Arc<Shared>,
+}
+
+/// Those of one address.
+#[derive(Debug)]
+struct Sockets {
+    address: SocketAddr,
+    /// One a thread.
+    udp: Vec<Arc<UdpSocket>>,
+    tcp: TcpListener,
 }
 
 /// Why the server can't serve.
@@ -54,7 +70,7 @@ pub struct BindError {
 impl Shared {
     /// Zones to answer from, and whom to ask for everything else.
     pub fn new(zones: Zones, forwarder: Option<Forwarder>) -> Arc<Self> {
-        Arc::new(Self { zones: RwLock::new(zones), forwarder })
+        Arc::new(Self { zones: RwLock::new(zones), forwarder, metrics: Metrics::default() })
     }
 
     /// Looks at the zones.
@@ -67,83 +83,137 @@ impl Shared {
         change(&mut self.zones.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes the response to `packet`, or what is to be written if nobody else knows better.
-    fn answer(&self, packet: &[u8], transport: Transport, out: &mut Vec<u8>) -> Reply {
-        let can_ask = self.forwarder.is_some();
-        let reply = self.read(|zones| answer(packet, zones, transport, can_ask, out));
-        match reply {
-            Reply::Forward | Reply::Follow(_) if !can_ask => Reply::Send,
-            other => other,
+    /// What was counted since the start, in the text format of OpenMetrics.
+    pub fn render_metrics(&self) -> String {
+        let zones =
+            self.read(|zones| zones.sizes().map(|(origin, names)| (origin.to_string(), names)).collect::<Vec<_>>());
+        self.metrics.render(&zones)
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether others are asked for a client.
+    pub(crate) fn can_ask(&self, client: IpAddr) -> bool {
+        self.forwarder.as_ref().is_some_and(|forwarder| forwarder.allows(client))
+    }
+
+    /// Writes the response to a query for others that came in a datagram, if it is known.
+    pub(crate) fn cached(&self, packet: &[u8], out: &mut Vec<u8>) -> bool {
+        let (Some(forwarder), Ok(query)) = (&self.forwarder, Query::parse(packet)) else {
+            return false;
+        };
+        query.recursion_desired() && forwarder.cached(&query, query.udp_limit(), out)
+    }
+
+    /// Writes that too much is asked of us.
+    pub(crate) fn overloaded(&self, packet: &[u8], out: &mut Vec<u8>) {
+        if let Ok(query) = Query::parse(packet) {
+            refuse(&query, true, Rcode::ServFail, out);
         }
     }
 
-    /// Asks others what [`Shared::answer`] could not answer.
-    async fn ask(&self, packet: &[u8], transport: Transport, reply: Reply, out: &mut Vec<u8>) {
+    /// Asks others for the response to `packet`, of which `out` has what we know ourselves.
+    pub(crate) async fn ask(&self, packet: &[u8], transport: Transport, reply: Reply, out: &mut Vec<u8>) {
         let (Some(forwarder), Ok(query)) = (&self.forwarder, Query::parse(packet)) else {
             return;
         };
+        let limit = limit(&query, transport);
         let is_answered = match reply {
             Reply::Send | Reply::Silence => true,
             // Whom the client does not allow to be asked is not asked.
             _ if !query.recursion_desired() => true,
-            Reply::Forward => match forwarder.resolve(packet, transport).await {
-                Some(response) => {
-                    *out = response;
-                    true
-                }
-                None => false,
-            },
-            Reply::Follow(target) => follow(forwarder, &query, &target, transport, out).await,
+            Reply::Forward => forwarder.resolve(&query, limit, out).await,
+            Reply::Follow(target) => forwarder.follow(&query, &target, limit, out).await,
         };
         if !is_answered {
+            self.metrics.unanswered();
             refuse(&query, true, Rcode::ServFail, out);
         }
     }
 }
 
 impl Server {
-    /// Binds a UDP and a TCP socket to each of the addresses. Port 0 is a free one.
+    /// Binds UDP and TCP sockets to each of the addresses, for `threads` threads each. Port 0 is a
+    /// free one.
     ///
     /// # Errors
     /// An address that can't be bound: all of them are needed.
-    pub async fn bind(listen: &[SocketAddr], shared: Arc<Shared>) -> Result<Self, BindError> {
+    pub async fn bind(listen: &[SocketAddr], threads: usize, shared: Arc<Shared>) -> Result<Self, BindError> {
         let mut sockets = Vec::new();
         for &address in listen {
-            let pair = bind(address).map_err(|source| BindError { address, source })?;
-            sockets.push(pair);
+            sockets.push(bind(address, threads).map_err(|source| BindError { address, source })?);
         }
         Ok(Self { sockets, shared })
     }
 
     /// The addresses that the sockets have.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let bound = self.sockets.iter();
-        bound.filter_map(|(udp, _)| udp.local_addr().ok()).collect()
+        self.sockets.iter().map(|sockets| sockets.address).collect()
     }
 
     /// Serves until it is dropped.
     pub async fn run(self) {
         let mut tasks = JoinSet::new();
+        let mut threads = Vec::new();
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        for (udp, tcp) in self.sockets {
-            tasks.spawn(serve_udp(udp, Arc::clone(&self.shared)));
+        let (sender, questions) = mpsc::channel(MAX_QUESTIONS);
+        tasks.spawn(settle(questions, Arc::clone(&self.shared)));
+        for sockets in self.sockets {
+            for udp in sockets.udp {
+                match Thread::start(udp, Arc::clone(&self.shared), sender.clone()) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        tracing::error!(%error, "no thread can be started that answers");
+                        return;
+                    }
+                }
+            }
             let connections = Arc::clone(&connections);
-            tasks.spawn(serve_tcp(tcp, Arc::clone(&self.shared), connections));
+            tasks.spawn(serve_tcp(sockets.tcp, Arc::clone(&self.shared), connections));
         }
         while tasks.join_next().await.is_some() {}
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<(Arc<UdpSocket>, TcpListener)> {
+fn bind(address: SocketAddr, threads: usize) -> io::Result<Sockets> {
     let mut attempts = 0;
     loop {
-        let tcp = TcpListener::from_std(socket(address, Type::STREAM)?.into())?;
-        match socket(tcp.local_addr()?, Type::DGRAM).and_then(|udp| UdpSocket::from_std(udp.into())) {
-            Ok(udp) => return Ok((Arc::new(udp), tcp)),
+        let tcp = TcpListener::from_std(tcp_socket(address)?.into())?;
+        let bound = tcp.local_addr()?;
+        let udp: io::Result<Vec<_>> = (0..threads.max(1)).map(|_| udp_socket(bound, threads > 1)).collect();
+        match udp {
+            Ok(udp) => return Ok(Sockets { address: bound, udp, tcp }),
             Err(error) if address.port() != 0 || attempts == PORT_ATTEMPTS => return Err(error),
             Err(_) => attempts += 1,
         }
     }
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = socket(address, Type::STREAM)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Only several threads share a port: that another program has it is to be noticed.
+fn udp_socket(address: SocketAddr, is_shared: bool) -> io::Result<Arc<UdpSocket>> {
+    let socket = socket(address, Type::DGRAM)?;
+    if is_shared {
+        socket.set_reuse_port(true)?;
+    }
+    // What the system allows is enough.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.bind(&address.into())?;
+    let socket: UdpSocket = socket.into();
+    if address.ip().is_unspecified() {
+        mmsg::tell_destination(&socket, address.is_ipv6())?;
+    }
+    Ok(Arc::new(socket))
 }
 
 /// An IPv6 socket takes no IPv4, so that `0.0.0.0` and `::` can both be bound to the same port.
@@ -152,48 +222,16 @@ fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    if kind == Type::STREAM {
-        socket.set_reuse_address(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    if kind == Type::STREAM {
-        socket.listen(BACKLOG)?;
-    }
     Ok(socket)
 }
 
-async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
-    let mut asking = JoinSet::new();
-    let mut packet = vec![0; usize::from(u16::MAX)];
-    let mut out = Vec::with_capacity(2048);
-    loop {
-        let (len, client) = match socket.recv_from(&mut packet).await {
-            Ok(received) => received,
-            Err(error) => {
-                tracing::debug!(%error, "a datagram could not be received");
-                continue;
-            }
-        };
-        while asking.try_join_next().is_some() {}
-        match shared.answer(&packet[..len], Transport::Udp, &mut out) {
-            Reply::Silence => {}
-            Reply::Send => send(&socket, &out, client).await,
-            reply => {
-                let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
-                let (packet, mut out) = (packet[..len].to_vec(), out.clone());
-                asking.spawn(async move {
-                    shared.ask(&packet, Transport::Udp, reply, &mut out).await;
-                    send(&socket, &out, client).await;
-                });
-            }
-        }
-    }
-}
-
-async fn send(socket: &UdpSocket, out: &[u8], client: SocketAddr) {
-    if let Err(error) = socket.send_to(out, client).await {
-        tracing::debug!(%client, %error, "a response could not be sent");
+/// Asks others what the threads can't answer.
+async fn settle(mut questions: mpsc::Receiver<Question>, shared: Arc<Shared>) {
+    let mut open = JoinSet::new();
+    while let Some(question) = questions.recv().await {
+        while open.try_join_next().is_some() {}
+        let shared = Arc::clone(&shared);
+        open.spawn(async move { question.settle(&shared).await });
     }
 }
 
@@ -204,8 +242,8 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>, connections: Arc<
         let Ok(slot) = Arc::clone(&connections).acquire_owned().await else {
             return;
         };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 // Out of files, most likely: others have to end first.
@@ -215,7 +253,7 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>, connections: Arc<
         };
         let shared = Arc::clone(&shared);
         tasks.spawn(async move {
-            if let Err(error) = serve_connection(stream, &shared).await {
+            if let Err(error) = serve_connection(stream, client.ip(), &shared).await {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(slot);
@@ -224,8 +262,10 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>, connections: Arc<
 }
 
 /// One query after the other, each behind its length (RFC 7766).
-async fn serve_connection(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, client: IpAddr, shared: &Shared) -> io::Result<()> {
+    let can_ask = shared.can_ask(client);
     let mut out = Vec::new();
+    let mut tally = Tally::default();
     loop {
         let Ok(packet) = tokio::time::timeout(IDLE, read_packet(&mut stream)).await else {
             return Ok(());
@@ -233,11 +273,22 @@ async fn serve_connection(mut stream: TcpStream, shared: &Shared) -> io::Result<
         let Some(packet) = packet? else {
             return Ok(());
         };
-        match shared.answer(&packet, Transport::Tcp, &mut out) {
-            Reply::Silence => return Ok(()),
+        let reply = shared.read(|zones| answer(&packet, zones, Transport::Tcp, can_ask, &mut out));
+        match reply {
+            Reply::Silence => {
+                tally.ignored();
+                shared.metrics.add(Transport::Tcp, &mut tally);
+                return Ok(());
+            }
             Reply::Send => {}
-            reply => shared.ask(&packet, Transport::Tcp, reply, &mut out).await,
+            _ if !can_ask => {}
+            reply => {
+                tally.forwarded();
+                shared.ask(&packet, Transport::Tcp, reply, &mut out).await;
+            }
         }
+        tally.response(&out);
+        shared.metrics.add(Transport::Tcp, &mut tally);
         let len = u16::try_from(out.len()).map_err(io::Error::other)?;
         let mut framed = len.to_be_bytes().to_vec();
         framed.extend_from_slice(&out);
@@ -255,18 +306,4 @@ async fn read_packet(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     let mut packet = vec![0; usize::from(len)];
     stream.read_exact(&mut packet).await?;
     Ok(Some(packet))
-}
-
-async fn follow(
-    forwarder: &Forwarder,
-    query: &Query<'_>,
-    target: &Name,
-    transport: Transport,
-    out: &mut Vec<u8>,
-) -> bool {
-    let limit = match transport {
-        Transport::Udp => query.udp_limit(),
-        Transport::Tcp => usize::from(u16::MAX),
-    };
-    forwarder.follow(out, target, query.record_type, limit).await
 }

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod clusterset;
+mod forwarding;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
 use k8s_openapi::api::core::v1 as core;
@@ -12,7 +12,6 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::cache::Cache;
 use crate::message::{MAX_UDP, Query, RecordType};
 use crate::name::Name;
 use crate::record::{Data, Record};
@@ -302,34 +301,6 @@ fn the_first_of_several_answers_changes() {
         read(&ask(&zones, &packet, Transport::Udp).1).answers[0].data.to_string()
     };
     assert_ne!(first(0), first(1));
-}
-
-#[test]
-fn a_kept_answer_grows_old_and_fits_its_query() {
-    let mut zones = Zones::default();
-    let name = Name::parse("example.org").unwrap();
-    zones.add(crate::Zone::new(name.clone(), 1).unwrap());
-    let data = Data::A([192, 0, 2, 1].into());
-    let diff = crate::Diff { added: vec![Record { owner: name.child("www").unwrap(), data }], ..Default::default() };
-    zones.apply(diff);
-    zones.loaded();
-    let packet = query("www.example.org", A);
-    let (_, response) = ask(&zones, &packet, Transport::Udp);
-    let now = Instant::now();
-    let mut cache = Cache::default();
-    cache.put(&Query::parse(&packet).unwrap(), &response, now);
-
-    let mut other = query("WWW.example.org", A);
-    other[0] = 1;
-    let other = Query::parse(&other).unwrap();
-    let later = cache.get(&other, 512, now + Duration::from_secs(2)).unwrap();
-    assert_eq!(later[..2], [1, 0xcd]);
-    assert_eq!(&later[13..16], b"WWW");
-    assert_eq!(read(&later).answers[0].ttl, crate::TTL - 2);
-    assert_eq!(cache.get(&other, 20, now), None, "longer than the client takes");
-    assert_eq!(cache.get(&other, 512, now + Duration::from_secs(crate::TTL.into())), None);
-    let aaaa = query("www.example.org", AAAA);
-    assert_eq!(cache.get(&Query::parse(&aaaa).unwrap(), 512, now), None);
 }
 
 #[test]

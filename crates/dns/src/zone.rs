@@ -142,6 +142,11 @@ impl Zones {
         self.zones.iter().filter(|zone| !zone.is_loaded).map(|zone| &zone.origin)
     }
 
+    /// How many names exist below each origin.
+    pub fn sizes(&self) -> impl Iterator<Item = (&Name, usize)> {
+        self.zones.iter().map(|zone| (&zone.origin, zone.len()))
+    }
+
     /// Whether an address' name that is not there is nowhere else either.
     pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         !self.own.is_empty() && network(name).is_some_and(|asked| self.own.iter().any(|own| own.contains(&asked)))

@@ -57,7 +57,7 @@ async fn start(zones: Zones, upstreams: Vec<SocketAddr>) -> (SocketAddr, Arc<Sha
 async fn start_at(listen: &str, zones: Zones, upstreams: Vec<SocketAddr>) -> (SocketAddr, Arc<Shared>) {
     let shared = Shared::new(zones, Forwarder::new(upstreams));
     let listen = [listen.parse().unwrap()];
-    let server = Server::bind(&listen, Arc::clone(&shared)).await.unwrap();
+    let server = Server::bind(&listen, 1, Arc::clone(&shared)).await.unwrap();
     let address = server.addresses()[0];
     tokio::spawn(server.run());
     (address, shared)
@@ -177,13 +177,13 @@ async fn both_families_are_served_at_one_port() {
     let (server, shared) = start_at("[::1]:0", cluster(), vec![]).await;
     assert_eq!(dig(server, "+short web.default.svc.cluster.local A").await, "10.96.0.1\n");
     let both = [SocketAddr::from(([127, 0, 0, 1], 0)), SocketAddr::from(([0; 8], 0))];
-    assert_eq!(Server::bind(&both, shared).await.unwrap().addresses().len(), 2);
+    assert_eq!(Server::bind(&both, 2, shared).await.unwrap().addresses().len(), 2);
 }
 
 #[tokio::test]
 async fn an_address_in_use_is_named() {
     let (server, shared) = start(cluster(), vec![]).await;
-    let error = Server::bind(&[server], shared).await.unwrap_err().to_string();
+    let error = Server::bind(&[server], 1, shared).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("can't listen on {server} for DNS: ")), "{error}");
 }
 
