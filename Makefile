@@ -36,6 +36,11 @@ bench-bgp: build ## Route reflectors side by side (BIRD, FRR, GoBGP, ours) under
 	@scripts/deps.sh bench
 	@bench/bgp/run.sh $(ARGS)
 
+.PHONY: bench-dns
+bench-dns: build ## Name servers side by side (Knot, Unbound, ours) under dnsperf; ARGS="--kind clusterset"
+	@scripts/deps.sh bench
+	@bench/dns/run.sh $(ARGS)
+
 .PHONY: doc
 doc: ## rustdoc of all crates
 	$(CARGO) doc --locked --workspace --no-deps

@@ -14,9 +14,12 @@ run=(
   conntrack:conntrack dig:bind9-dnsutils curl:curl kubectl:kubernetes-client ps:procps
   /usr/lib/cni/bridge:containernetworking-plugins "${routing[@]}" exabgp:exabgp bgpdump:bgpdump
 )
-bench=(ip:iproute2 "${routing[@]}")
+bench=(
+  ip:iproute2 "${routing[@]}" knotd:knot unbound:unbound dnsperf:dnsperf dig:bind9-dnsutils curl:curl
+  kubectl:kubernetes-client
+)
 # Services that Debian would start with the package; they are for labs and tests to run, in their own namespaces.
-declare -A services=([bird2]=bird [frr]=frr [gobgpd]=gobgpd [exabgp]=exabgp)
+declare -A services=([bird2]=bird [frr]=frr [gobgpd]=gobgpd [exabgp]=exabgp [knot]=knot [unbound]=unbound)
 
 missing() {
   local entry program

@@ -9,8 +9,10 @@ use serde_json::json;
 use tombolo_dns::{Catalog, Name, Reply, Transport, Zones, answer};
 
 static ZONES: LazyLock<Zones> = LazyLock::new(|| {
-    let mut zones = Zones::cluster("cluster.local", 1).expect("a domain");
-    let mut catalog = Catalog::new("cluster.local").expect("a domain");
+    let zones = Zones::cluster("cluster.local", 1).and_then(|zones| zones.with_clusterset("clusterset.local", 1));
+    let mut zones = zones.expect("domains").with_own_networks(vec!["10.42.0.0/16".parse().expect("a network")]);
+    let catalog = Catalog::new("cluster.local").and_then(|catalog| catalog.with_clusterset("clusterset.local"));
+    let mut catalog = catalog.expect("domains");
     for (name, address) in [("web", "10.43.0.10"), ("web6", "fd43::10")] {
         let service = json!({
             "metadata": {"name": name, "namespace": "default"},
@@ -23,6 +25,20 @@ static ZONES: LazyLock<Zones> = LazyLock::new(|| {
         "spec": {"type": "ExternalName", "externalName": "example.com"},
     });
     zones.apply(catalog.apply_service(&serde_json::from_value(external).expect("a Service")));
+    let import = json!({
+        "metadata": {"name": "db", "namespace": "default"},
+        "spec": {"type": "Headless", "ports": [{"name": "sql", "port": 5432}]},
+    });
+    zones.apply(catalog.apply_import(&serde_json::from_value(import).expect("a ServiceImport")));
+    // More than fits into a datagram.
+    let endpoints: Vec<_> = (0..200).map(|i| json!({"addresses": [format!("10.42.0.{i}")]})).collect();
+    let slice = json!({
+        "metadata": {"name": "db", "namespace": "default", "labels": {
+            "multicluster.kubernetes.io/service-name": "db", "multicluster.kubernetes.io/source-cluster": "east",
+        }},
+        "addressType": "IPv4", "ports": [{"name": "sql", "port": 5432}], "endpoints": endpoints,
+    });
+    zones.apply(catalog.apply_slice(&serde_json::from_value(slice).expect("an EndpointSlice")));
     zones.loaded();
     zones
 });
@@ -37,6 +53,9 @@ fuzz_target!(|packet: &[u8]| {
         assert!((12..=limit).contains(&response.len()), "{} bytes", response.len());
         assert_eq!(response[..2], packet[..2], "the number is the query's");
         assert_ne!(response[2] & 0x80, 0, "a response says that it is one");
+        // What we say is a response: two servers never talk to each other for ever.
+        let mut again = Vec::new();
+        assert_eq!(answer(&response, &ZONES, transport, true, &mut again), Reply::Silence);
     }
     let Ok(text) = str::from_utf8(packet) else { return };
     if let Ok(name) = Name::parse(text) {

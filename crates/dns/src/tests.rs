@@ -3,6 +3,7 @@
 
 mod clusterset;
 mod forwarding;
+mod options;
 
 use std::collections::BTreeMap;
 

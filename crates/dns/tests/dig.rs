@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,7 +56,11 @@ async fn start(zones: Zones, upstreams: Vec<SocketAddr>) -> (SocketAddr, Arc<Sha
 }
 
 async fn start_at(listen: &str, zones: Zones, upstreams: Vec<SocketAddr>) -> (SocketAddr, Arc<Shared>) {
-    let shared = Shared::new(zones, Forwarder::new(upstreams));
+    serve(listen, zones, Forwarder::new(upstreams)).await
+}
+
+async fn serve(listen: &str, zones: Zones, forwarder: Option<Forwarder>) -> (SocketAddr, Arc<Shared>) {
+    let shared = Shared::new(zones, forwarder);
     let listen = [listen.parse().unwrap()];
     let server = Server::bind(&listen, 1, Arc::clone(&shared)).await.unwrap();
     let address = server.addresses()[0];
@@ -154,6 +159,91 @@ async fn when_nobody_answers_the_server_says_so() {
     for question in ["www.example.org A", "out.default.svc.cluster.local A"] {
         let text = dig(server, question).await;
         assert!(text.contains("status: SERVFAIL"), "{question}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn others_are_asked_only_for_the_networks_named() {
+    let (upstream, _) = start(elsewhere(), vec![]).await;
+    let stranger = Forwarder::new(vec![upstream]).map(|forwarder| forwarder.allowing(vec![]));
+    let (server, _) = serve("127.0.0.1:0", cluster(), stranger).await;
+    for way in ["+notcp", "+tcp"] {
+        let refused = dig(server, &format!("{way} www.example.org A")).await;
+        assert!(refused.contains("status: REFUSED") && refused.contains("flags: qr rd;"), "{refused}");
+        // The alias is ours to tell, what it stands for is not.
+        let alias = dig(server, &format!("+short {way} out.default.svc.cluster.local A")).await;
+        assert_eq!(alias, "alias.example.org.\n");
+        assert_eq!(dig(server, &format!("+short {way} web.default.svc.cluster.local A")).await, "10.96.0.1\n");
+    }
+    // Whoever does not want others to be asked is not helped either.
+    let (server, _) = start(cluster(), vec![upstream]).await;
+    let unasked = dig(server, "+norec www.example.org A").await;
+    assert!(unasked.contains("status: REFUSED"), "{unasked}");
+}
+
+#[tokio::test]
+async fn what_others_say_is_never_longer_than_a_datagram_may_be() {
+    let (upstream, _) = start(elsewhere(), vec![]).await;
+    let (server, _) = start(cluster(), vec![upstream]).await;
+    // Others sent it in parts, over TCP; and again out of the cache.
+    for _ in 0..2 {
+        let cut = dig(server, "+ignore +bufsize=4096 many.example.org A").await;
+        assert!(cut.contains("flags: qr tc rd ra;") && cut.contains("udp: 1232"), "{cut}");
+        assert_eq!(dig(server, "+short +tcp many.example.org A").await.lines().count(), 200);
+    }
+}
+
+#[tokio::test]
+async fn many_threads_share_a_port_and_each_answer_comes_from_the_address_asked() {
+    let shared = Shared::new(cluster(), None);
+    let any = [SocketAddr::from(([0, 0, 0, 0], 0)), SocketAddr::from(([0; 8], 0))];
+    let server = Server::bind(&any, 3, Arc::clone(&shared)).await.unwrap();
+    let addresses = server.addresses();
+    let running = tokio::spawn(server.run());
+    let places = [("127.0.0.1", 0), ("127.9.8.7", 0), ("::1", 1)];
+    for _ in 0..8 {
+        for (ip, at) in places {
+            let server = SocketAddr::new(ip.parse().unwrap(), addresses[at].port());
+            assert_eq!(dig(server, "+short web.default.svc.cluster.local A").await, "10.96.0.1\n");
+        }
+    }
+    // Dropped, it leaves its ports to others.
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    Server::bind(&addresses, 1, shared).await.unwrap();
+}
+
+#[tokio::test]
+async fn responses_are_counted() {
+    let (upstream, _) = start(elsewhere(), vec![]).await;
+    let (server, shared) = start(cluster(), vec![upstream]).await;
+    for question in ["web.default.svc.cluster.local A", "no.default.svc.cluster.local A", "+tcp cluster.local SOA"] {
+        dig(server, question).await;
+    }
+    for _ in 0..2 {
+        dig(server, "www.example.org A").await;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let probes = listener.local_addr().unwrap();
+    tokio::spawn(ready::serve(listener, shared));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // A thread counts after it has sent.
+    let expected = [
+        r#"tombolo_dns_responses_total{transport="udp",rcode="NOERROR"} 3"#,
+        r#"tombolo_dns_responses_total{transport="udp",rcode="NXDOMAIN"} 1"#,
+        r#"tombolo_dns_responses_total{transport="tcp",rcode="NOERROR"} 1"#,
+        "tombolo_dns_forwarded_total 1",
+        "tombolo_dns_cache_hits_total 1",
+        r#"tombolo_dns_names{zone="cluster.local."} "#,
+        "# EOF",
+    ];
+    loop {
+        let text = get(probes, "/metrics").await;
+        let missing: Vec<_> = expected.iter().filter(|line| !text.contains(*line)).collect();
+        if missing.is_empty() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{missing:?} in {text}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use ipnet::IpNet;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tombolo_dns::forward::{Forwarder, nameservers};
@@ -39,9 +40,39 @@ pub struct Args {
     #[arg(long, value_name = "ADDR[:PORT]", value_delimiter = ',', value_parser = upstream)]
     forward: Option<Vec<Upstream>>,
 
-    /// Where to answer /readyz and /healthz by HTTP
+    /// Networks whose questions about all other names are passed on; others are refused [default:
+    /// loopback, private, shared, link-local and unique local addresses]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    allow_recursion: Option<Vec<IpNet>>,
+
+    /// Memory for answers of other name servers, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 16)]
+    cache_size: usize,
+
+    /// Networks of the cluster: an address in them that has no name here has none elsewhere, and
+    /// nobody is asked
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    own_cidr: Vec<IpNet>,
+
+    /// Which names 10-0-0-1.NAMESPACE.pod.DOMAIN exist: those of every address, those of Pods of the
+    /// namespace, or none
+    #[arg(long, value_enum, default_value_t = Pods::Insecure)]
+    pods: Pods,
+
+    /// How many threads answer over UDP, at each address
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+
+    /// Where to answer /readyz, /healthz and /metrics by HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     ready_listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Pods {
+    Insecure,
+    Verified,
+    Disabled,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +86,10 @@ enum Upstream {
 /// # Errors
 /// An address that can't be bound, a kubeconfig that can't be used, a domain that is none.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    let (catalog, zones, domains) = names(&args)?;
     let config = kube_config(&args).await?;
     let client = kube::Client::try_from(config)
         .context("the connection to the cluster can't be prepared; see the kubeconfig")?;
-    let (catalog, zones, domains) = names(&args)?;
 
     let upstreams = upstreams(&args);
     match upstreams.as_slice() {
@@ -68,8 +99,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ),
         some => tracing::info!(servers = ?some, "other names are asked for elsewhere"),
     }
-    let shared = Shared::new(zones, Forwarder::new(upstreams));
-    let server = Server::bind(&args.listen, Arc::clone(&shared)).await?;
+    let forwarder = Forwarder::new(upstreams).map(|forwarder| {
+        let forwarder = forwarder.with_cache(args.cache_size.saturating_mul(1 << 20));
+        match &args.allow_recursion {
+            Some(networks) => forwarder.allowing(networks.clone()),
+            None => forwarder,
+        }
+    });
+    let shared = Shared::new(zones, forwarder);
+    let server = Server::bind(&args.listen, args.threads.into(), Arc::clone(&shared)).await?;
     for address in server.addresses() {
         tracing::info!(%address, domain = args.domain, "DNS is served");
     }
@@ -96,7 +134,13 @@ fn names(args: &Args) -> anyhow::Result<(Catalog, Zones, Domains)> {
     let serial = first_serial();
     let domain = || format!("--domain {}", args.domain);
     let mut catalog = Catalog::new(&args.domain).with_context(domain)?;
-    let mut zones = Zones::cluster(&args.domain, serial).with_context(domain)?;
+    let mut zones = Zones::cluster(&args.domain, serial).with_context(domain)?.with_own_networks(args.own_cidr.clone());
+    if args.pods != Pods::Insecure {
+        zones = zones.without_guessed_pods();
+    }
+    if args.pods == Pods::Verified {
+        catalog = catalog.with_pods(&args.domain).with_context(domain)?;
+    }
     let mut domains = Domains { cluster: Name::parse(&args.domain).with_context(domain)?, clusterset: None };
     if !args.clusterset_domain.is_empty() {
         let domain = || format!("--clusterset-domain {}", args.clusterset_domain);
