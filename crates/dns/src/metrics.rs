@@ -47,7 +47,7 @@ impl Tally {
     }
 
     /// What others said is known.
-    pub(crate) fn from_cache(&mut self) {
+    pub(crate) fn cache_hit(&mut self) {
         self.from_cache += 1;
     }
 }

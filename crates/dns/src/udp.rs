@@ -102,7 +102,7 @@ fn serve(socket: &Arc<UdpSocket>, shared: &Shared, questions: &mpsc::Sender<Ques
                     _ if !can_ask => {}
                     reply => {
                         if reply == Reply::Forward && shared.cached(packet, out) {
-                            tally.from_cache();
+                            tally.cache_hit();
                         } else {
                             let (socket, packet, out) = (Arc::clone(socket), packet.to_vec(), out.clone());
                             let question = Question { socket, peer: *peer, packet, out, reply };
