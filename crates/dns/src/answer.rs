@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::message::{CLASS_IN, Malformed, Query, Rcode, RecordType, SoaOwner, Writer, bare_error};
+use crate::message::{CLASS_IN, Malformed, Query, Rcode, RecordType};
 use crate::name::Name;
 use crate::record::{Data, RecordSet};
+use crate::writer::{SoaOwner, Writer, bare_error};
 use crate::zone::{Found, Zone, Zones};
 
 /// How many aliases are followed.

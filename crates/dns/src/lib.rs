@@ -34,6 +34,7 @@ pub mod server;
 mod tests;
 mod udp;
 pub mod watch;
+mod writer;
 mod zone;
 
 pub use answer::{Reply, Transport, answer};

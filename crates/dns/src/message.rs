@@ -12,9 +12,7 @@
 //! 12 |  question: name, type, class; records …       |
 //! ```
 
-use crate::TTL;
 use crate::name::{MAX_NAME, Name};
-use crate::record::{RecordSet, split};
 
 /// The largest datagram we send, and the size that we announce: it is never fragmented
 /// (the value of the DNS flag day 2020).
@@ -22,17 +20,14 @@ pub(crate) const MAX_UDP: usize = 1232;
 const MIN_UDP: usize = 512;
 pub(crate) const HEADER: usize = 12;
 const OPT_LEN: usize = 11;
-/// The length of a compressed owner.
-const POINTER: usize = 2;
 
 const FLAG_RESPONSE: u16 = 0x8000;
-const FLAG_AUTHORITATIVE: u16 = 0x0400;
 pub(crate) const FLAG_TRUNCATED: u16 = 0x0200;
 const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 const FLAG_RECURSION_AVAILABLE: u16 = 0x0080;
 const FLAG_AUTHENTIC_DATA: u16 = 0x0020;
 const FLAG_CHECKING_DISABLED: u16 = 0x0010;
-const OPCODE: u16 = 0x7800;
+pub(crate) const OPCODE: u16 = 0x7800;
 const RCODE: u16 = 0x000f;
 
 /// A type of record (`TYPE`, `QTYPE`).
@@ -77,7 +72,7 @@ pub enum Rcode {
 }
 
 impl Rcode {
-    fn number(self) -> u16 {
+    pub(crate) fn number(self) -> u16 {
         match self {
             Self::NoError => 0,
             Self::FormErr => 1,
@@ -220,116 +215,6 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Which zone an SOA record is of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum SoaOwner<'a> {
-    /// The one whose origin begins at this byte of the question's name.
-    Question(usize),
-    /// Another.
-    Name(&'a Name),
-}
-
-/// Writes a response record by record, up to a limit.
-pub(crate) struct Writer<'a> {
-    out: &'a mut Vec<u8>,
-    limit: usize,
-    flags: u16,
-    rcode: Rcode,
-    answers: u16,
-    authorities: u16,
-    query: &'a Query<'a>,
-}
-
-impl<'a> Writer<'a> {
-    /// Begins the response to `query` in `out`, of at most `limit` bytes.
-    pub(crate) fn new(query: &'a Query<'a>, recursion_available: bool, limit: usize, out: &'a mut Vec<u8>) -> Self {
-        out.clear();
-        out.extend_from_slice(&query.id.to_be_bytes());
-        out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-        out.extend_from_slice(query.question);
-        Self {
-            out,
-            limit: limit - query.opt_len(),
-            flags: reply_flags(query.flags, recursion_available),
-            rcode: Rcode::NoError,
-            answers: 0,
-            authorities: 0,
-            query,
-        }
-    }
-
-    pub(crate) fn authoritative(&mut self) {
-        self.flags |= FLAG_AUTHORITATIVE;
-    }
-
-    pub(crate) fn rcode(&mut self, rcode: Rcode) {
-        self.rcode = rcode;
-    }
-
-    /// Adds the answers of a set, beginning with the one at `first`; without an owner it is the
-    /// question's name. Those that do not fit are left out.
-    pub(crate) fn answers(&mut self, owner: Option<&[u8]>, set: &RecordSet, first: u16) {
-        let (begin, end) = set.from(first);
-        match owner {
-            None if self.out.len() + begin.len() + end.len() <= self.limit => {
-                self.out.extend_from_slice(begin);
-                self.out.extend_from_slice(end);
-                self.answers += set.count();
-            }
-            owner => {
-                for record in split(begin).chain(split(end)) {
-                    let owner = owner.unwrap_or(&record[..POINTER]);
-                    let data = &record[POINTER..];
-                    if self.out.len() + owner.len() + data.len() > self.limit {
-                        self.flags |= FLAG_TRUNCATED;
-                        return;
-                    }
-                    self.out.extend_from_slice(owner);
-                    self.out.extend_from_slice(data);
-                    self.answers += 1;
-                }
-            }
-        }
-    }
-
-    /// Adds the SOA record of a zone to the answers or (for a negative answer, RFC 2308) to the
-    /// authorities.
-    pub(crate) fn soa(&mut self, owner: SoaOwner<'_>, soa: &[u8], is_answer: bool) {
-        let start = self.out.len();
-        match owner {
-            SoaOwner::Question(suffix) => {
-                let pointer = 0xc000 | (HEADER + suffix) as u16;
-                self.out.extend_from_slice(&pointer.to_be_bytes());
-            }
-            SoaOwner::Name(name) => self.out.extend_from_slice(name.as_bytes()),
-        }
-        self.out.extend_from_slice(&RecordType::SOA.0.to_be_bytes());
-        self.out.extend_from_slice(&CLASS_IN.to_be_bytes());
-        self.out.extend_from_slice(&TTL.to_be_bytes());
-        self.out.extend_from_slice(&(soa.len() as u16).to_be_bytes());
-        self.out.extend_from_slice(soa);
-        if self.out.len() > self.limit {
-            self.out.truncate(start);
-            self.flags |= FLAG_TRUNCATED;
-        } else if is_answer {
-            self.answers += 1;
-        } else {
-            self.authorities += 1;
-        }
-    }
-
-    /// Adds what can't be left out, and the counts.
-    pub(crate) fn finish(self) {
-        push_opt(self.query, (self.rcode.number() >> 4) as u8, self.out);
-        let additional = u16::from(self.query.edns.is_some());
-        let flags = self.flags | (self.rcode.number() & 0xf);
-        self.out[2..4].copy_from_slice(&flags.to_be_bytes());
-        self.out[6..8].copy_from_slice(&self.answers.to_be_bytes());
-        self.out[8..10].copy_from_slice(&self.authorities.to_be_bytes());
-        self.out[10..12].copy_from_slice(&additional.to_be_bytes());
-    }
-}
-
 /// Ends a message with the OPT record that goes with `query`, if it had one.
 pub(crate) fn push_opt(query: &Query<'_>, extended_rcode: u8, out: &mut Vec<u8>) {
     let Some(edns) = query.edns else {
@@ -369,15 +254,6 @@ pub(crate) fn is_response(message: &[u8], sent: &[u8]) -> bool {
 /// The flags of a response to a client's query that others answered.
 pub(crate) fn forwarded_flags(query: u16, response: u16) -> u16 {
     reply_flags(query, true) | response & (FLAG_AUTHENTIC_DATA | RCODE)
-}
-
-/// A response without a question, to what could not be read.
-pub(crate) fn bare_error(id: u16, flags: u16, rcode: Rcode, out: &mut Vec<u8>) {
-    out.clear();
-    let flags = reply_flags(flags, false) | (flags & OPCODE) | rcode.number();
-    out.extend_from_slice(&id.to_be_bytes());
-    out.extend_from_slice(&flags.to_be_bytes());
-    out.extend_from_slice(&[0; 8]);
 }
 
 /// A record of a message from elsewhere.
@@ -447,7 +323,8 @@ pub(crate) fn u16_at(packet: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.try_into().ok()?))
 }
 
-fn reply_flags(query: u16, recursion_available: bool) -> u16 {
+/// The flags of any response.
+pub(crate) fn reply_flags(query: u16, recursion_available: bool) -> u16 {
     let kept = query & (FLAG_RECURSION_DESIRED | FLAG_CHECKING_DISABLED);
     let available = if recursion_available { FLAG_RECURSION_AVAILABLE } else { 0 };
     FLAG_RESPONSE | kept | available
