@@ -200,9 +200,10 @@ for ((round = 1; round <= repeat; round++)); do
     lost=$(awk '/Queries lost/ {print $3}' report)
     bad=$(awk -F 'codes: *' '/Response codes/ {print $2}' report | grep -v '^NOERROR [0-9]* (100.00%)$' || true)
     [[ -z $bad ]] || fail "$peer answered otherwise than before: $bad"
-    echo "$peer $rate $lost" | tee -a results >/dev/stderr
+    echo "$peer $rate $lost" >>results
+    echo "  round $round: $peer $rate/s, $lost lost" >&2
   done
-done 2> >(sed "s/^/  /" >&2)
+done
 
 echo
 best=0
