@@ -41,6 +41,11 @@ bench-dns: build ## Name servers side by side (Knot, Unbound, ours) under dnsper
 	@scripts/deps.sh bench
 	@bench/dns/run.sh $(ARGS)
 
+.PHONY: bench-proxy
+bench-proxy: deps-build ## The service proxy's table: from nothing, one change, and what connections notice; ARGS="20000"
+	@scripts/deps.sh run
+	@bench/proxy/run.sh $(ARGS)
+
 .PHONY: doc
 doc: ## rustdoc of all crates
 	$(CARGO) doc --locked --workspace --no-deps

@@ -1,6 +1,8 @@
 //! Four network namespaces: a node, its pod `a`, the pod `b` of another node, and a client from
 //! outside the cluster. All are gone with the value.
 
+pub(crate) mod world;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
