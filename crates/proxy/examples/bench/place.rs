@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 
+const LINK: &str = "between";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Place {
@@ -22,10 +23,11 @@ impl Place {
             ip(&["netns", "add", name]);
             ip(&["-n", name, "link", "set", "lo", "up"]);
         }
-        ip(&["link", "add", "up", "netns", &node, "type", "veth", "peer", "name", "up", "netns", &client]);
+        let pair = ["type", "veth", "peer", "name", LINK, "netns", &client];
+        ip(&[&["link", "add", "name", LINK, "netns", &node][..], &pair].concat());
         for (name, address) in [(&node, "192.0.2.1/24"), (&client, "192.0.2.2/24")] {
-            ip(&["-n", name, "addr", "add", address, "dev", "up"]);
-            ip(&["-n", name, "link", "set", "up", "up"]);
+            ip(&["-n", name, "addr", "add", address, "dev", LINK]);
+            ip(&["-n", name, "link", "set", LINK, "up"]);
         }
         ip(&["-n", &node, "addr", "add", &format!("{}/32", super::SERVER), "dev", "lo"]);
         ip(&["-n", &client, "route", "add", "10.0.0.0/8", "via", "192.0.2.1"]);
