@@ -26,6 +26,9 @@ fn main() {
     // Once for nothing: caches, neighbours, the frequency of the processor.
     place.connections(SERVER, 8080, CONNECTIONS);
     row(&place, "no table", SERVER, 8080, 5353);
+    // The table without services: connection tracking alone.
+    place.within_node(|| drop(World::new(0).applied()));
+    row(&place, "0, the endpoint itself", SERVER, 8080, 5353);
     let mut sizes: Vec<usize> = [1, 1000, most].into_iter().filter(|size| *size <= most).collect();
     sizes.dedup();
     for size in sizes {
