@@ -8,6 +8,7 @@
 pub mod clusters;
 pub mod command;
 pub mod lab;
+pub mod services;
 pub mod traffic;
 
 use std::time::{Duration, Instant};

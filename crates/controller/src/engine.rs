@@ -236,7 +236,7 @@ impl Engine {
 
     /// How long nothing has to be done, if nothing is heard.
     fn pause(&self) -> Duration {
-        if self.can_write() && self.jobs.len() < WRITERS && self.dirty.iter().any(|key| !self.busy.contains(key)) {
+        if self.can_write() && self.jobs.len() < WRITERS && self.dirty.iter().any(|key| self.is_free(key)) {
             return Duration::ZERO;
         }
         let now = Instant::now();
@@ -314,6 +314,7 @@ impl Engine {
         if is_whole && !self.has_begun {
             self.has_begun = true;
             self.admitted = self.own.status.as_ref().map(status::known).unwrap_or_default();
+            self.dirty.extend(self.own.empty_namespaces());
             concerned = Concerned::all();
             touched.extend(0..self.remotes.len());
         }

@@ -61,7 +61,7 @@ impl Default for Metrics {
         };
         registry.register("tombolo_controller_leader", "Whether this controller writes", metrics.leads.clone());
         registry.register(
-            "source_standing",
+            "tombolo_controller_source_standing",
             "What each source counts for: 1 at its standing",
             metrics.standing.clone(),
         );
@@ -71,7 +71,7 @@ impl Default for Metrics {
             metrics.offered.clone(),
         );
         registry.register(
-            "conflicts",
+            "tombolo_controller_conflicts",
             "Services that are not mirrored as their name is taken",
             metrics.conflicts.clone(),
         );

@@ -35,6 +35,12 @@ pub(crate) struct Concerned {
     pub all: bool,
 }
 
+/// What stands for a Namespace itself among services: no Service has no name. Mirrors that go at the same time each see
+/// the other one, so the Namespace is looked at once more when none is left.
+pub(crate) fn the_namespace(name: &str) -> ServiceKey {
+    ServiceKey::new(name, "")
+}
+
 /// This cluster.
 #[derive(Debug)]
 pub(crate) struct Own {
@@ -118,6 +124,13 @@ impl Own {
                 Concerned::default()
             }
             (Change::Apply(_) | Change::DeleteNamespace(_), Some(item)) => self.put(item),
+            // It is there until all in it is gone.
+            (Change::DeleteNamespace(name), None) => {
+                if let Some(state) = self.namespaces.get_mut(name) {
+                    state.terminating = true;
+                }
+                Concerned::default()
+            }
             (Change::DeleteService(key), None) => self.gone(Kind::Service, key),
             (Change::DeleteSlice(key), None) => self.gone(Kind::Slice, key),
             (Change::DeleteEndpoints(key), None) => self.gone(Kind::Endpoints, key),
@@ -128,6 +141,17 @@ impl Own {
 
     fn keep_conditions(&mut self, kind: Kind, key: &ServiceKey, now: Option<Vec<Condition>>, metadata: &ObjectMeta) {
         self.conditions.insert((kind, key.clone()), (now.unwrap_or_default(), metadata.generation));
+    }
+
+    /// The Namespaces that were made for mirrors and hold none, each in place of a service
+    /// ([`the_namespace`]).
+    pub(crate) fn empty_namespaces(&self) -> impl Iterator<Item = ServiceKey> {
+        self.namespaces.keys().filter(|name| self.is_empty(name)).map(|name| the_namespace(name))
+    }
+
+    fn is_empty(&self, namespace: &str) -> bool {
+        let state = self.namespaces.get(namespace);
+        state.is_some_and(|state| state.made_for_mirrors && !state.terminating) && !self.kept.has_mirrors(namespace)
     }
 
     /// This cluster's id, by its ClusterProperty.
@@ -224,9 +248,13 @@ impl Own {
                 self.addresses.remove(key);
                 let was_foreign = self.foreign.remove(key).is_some();
                 self.local.set_service(key.clone(), None);
+                let had_mirrors = self.kept.has_mirrors(&key.namespace);
                 let mut concerned = Concerned::one(self.kept.set_service(key.clone(), None));
                 if was_foreign {
                     concerned.add(Concerned::one(Some(key.clone())));
+                }
+                if had_mirrors && self.is_empty(&key.namespace) {
+                    concerned.add(Concerned::one(Some(the_namespace(&key.namespace))));
                 }
                 concerned
             }

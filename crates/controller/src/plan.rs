@@ -13,7 +13,7 @@ use tombolo_services::staleness::Standing;
 use tombolo_services::{Change, Here, Objects, OwnSlice, changes, source};
 
 use crate::kinds::Kind;
-use crate::own::Own;
+use crate::own::{Own, the_namespace};
 use crate::pool::Pool;
 use crate::remote::Remote;
 use crate::watch::ABSENT;
@@ -78,7 +78,8 @@ pub(crate) fn plan(key: &ServiceKey, world: &World<'_>, pool: &mut Pool) -> Plan
     let stood = current.services.contains_key(key);
     mirrors::namespaces(&mut desired, &namespace);
     // Others decide about a Namespace in which this service never was.
-    if state.is_some_and(|state| state.made_for_mirrors) && (stood || desired.services.contains_key(key)) {
+    let decides = stood || desired.services.contains_key(key) || *key == the_namespace(&key.namespace);
+    if decides && state.is_some_and(|state| state.made_for_mirrors) {
         current.namespaces.insert(key.namespace.clone());
     } else if state.is_some() {
         desired.namespaces.clear();

@@ -178,6 +178,8 @@ fn plan(underlay: Underlay, family: Family) -> Plan {
         mesh_granularity: "location".into(),
         agent_args: Vec::new(),
         dns: false,
+        services: false,
+        clusterset_cidr: false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! End to end, over the lab: what issues 2 and 3 promise, with the commands that people use.
+//! End to end, over the lab: what issues 2, 3 and 4 promise, with the commands that people use.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,3 +9,7 @@ mod cleanup;
 mod failover;
 mod restart;
 mod scenario;
+mod services_emitter;
+mod services_failover;
+mod services_import;
+mod services_mirror;

@@ -1,6 +1,7 @@
 //! The services: marked when something concerns them, planned anew, and written.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::Instant;
 
 use tokio::task::JoinError;
@@ -11,7 +12,7 @@ use super::{Engine, Job, PLANS, RETRY, WRITERS};
 use crate::events::Word;
 use crate::kinds::Kind;
 use crate::metrics::{ByKind, BySource};
-use crate::own::Concerned;
+use crate::own::{Concerned, the_namespace};
 use crate::plan::{self, World};
 use crate::writer;
 
@@ -62,10 +63,10 @@ impl Engine {
         let mut from: Option<ServiceKey> = None;
         while self.jobs.len() < WRITERS && planned < PLANS {
             let range = match &from {
-                Some(key) => self.dirty.range((std::ops::Bound::Excluded(key), std::ops::Bound::Unbounded)),
+                Some(key) => self.dirty.range((Bound::Excluded(key), Bound::Unbounded)),
                 None => self.dirty.range::<ServiceKey, _>(..),
             };
-            let Some(key) = range.into_iter().find(|key| !self.busy.contains(*key)).cloned() else { break };
+            let Some(key) = range.into_iter().find(|key| self.is_free(key)).cloned() else { break };
             from = Some(key.clone());
             self.dirty.remove(&key);
             if self.retries.get(&key).is_some_and(|(at, _)| *at > Instant::now()) {
@@ -74,6 +75,17 @@ impl Engine {
             planned += 1;
             self.plan(key, id.as_ref());
         }
+    }
+
+    /// Whether it can be planned now: nothing is being written for it, nor for anything else in a Namespace that is
+    /// itself to be looked at.
+    pub(super) fn is_free(&self, key: &ServiceKey) -> bool {
+        if *key != the_namespace(&key.namespace) {
+            return !self.busy.contains(key);
+        }
+        let after = (Bound::Excluded(key), Bound::Unbounded);
+        let is_in = |next: Option<&ServiceKey>| next.is_some_and(|next| next.namespace == key.namespace);
+        !is_in(self.busy.range(key..).next()) && !is_in(self.dirty.range::<ServiceKey, _>(after).next())
     }
 
     pub(super) fn plan(&mut self, key: ServiceKey, id: Option<&ClusterId>) {

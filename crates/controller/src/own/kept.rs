@@ -125,6 +125,11 @@ impl Kept {
         self.mirrors_in.get(&key.namespace).is_some_and(|mirrors| mirrors.iter().any(|other| other != key))
     }
 
+    /// Whether mirrors stand in a Namespace.
+    pub(crate) fn has_mirrors(&self, namespace: &str) -> bool {
+        self.mirrors_in.get(namespace).is_some_and(|mirrors| !mirrors.is_empty())
+    }
+
     /// All services that we keep something for.
     pub(crate) fn units(&self) -> BTreeSet<ServiceKey> {
         let named = self.endpoints.keys().chain(self.imports.keys()).chain(self.exports.keys());

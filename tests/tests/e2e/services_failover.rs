@@ -1,0 +1,100 @@
+//! A service in two clusters, of which one loses its pods, and then its link: requests of a third cluster are counted.
+
+use std::time::{Duration, Instant};
+
+use tombolo_e2e::clusters::fetch;
+use tombolo_e2e::command::run;
+use tombolo_e2e::lab::Lab;
+use tombolo_e2e::services::{
+    Requests, SOON, client, endpoints, export, from_cluster, namespace, peer_all, wait_ready, web,
+};
+use tombolo_e2e::wait_until;
+
+const WEB: &str = "web.shop.svc.clusterset.local";
+/// So many requests are made while a cluster's endpoints go, at least, and so many after they are gone.
+const DURING: usize = 1000;
+const AFTER: usize = 500;
+/// A node is taken for lost after 40 s without a word (kube-controller-manager's `--node-monitor-grace-period`).
+const LOST: Duration = Duration::from_secs(60);
+/// From the last EndpointSlice to the last node's rules, and to the end of what was asked before.
+const RULES: Duration = Duration::from_secs(3);
+
+#[test]
+fn requests_go_to_the_other_cluster_when_one_loses_its_pods_or_its_link() {
+    let lab = Lab::up(&["--clusters", "3", "--nodes", "1"]);
+    peer_all(&lab);
+    client(&lab, 3);
+    namespace(&lab, 3, "shop");
+    for cluster in [1, 2] {
+        web(&lab, cluster, "shop", "{}");
+        wait_ready(&lab, cluster, "shop", "app=web", 2);
+        export(&lab, cluster, "shop", "web");
+    }
+    wait_until("the service answers", SOON, || fetch(&lab, 3, "client", WEB).map(drop));
+    let requests = Requests::start(&lab, 3, "client", WEB);
+    let settle = |what: &str| {
+        let start = Instant::now();
+        wait_until(what, SOON, || {
+            let missing: Vec<_> = [1, 2].into_iter().filter(|c| !requests.heard_of(*c, start)).collect();
+            if missing.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("nothing of {missing:?}; {:?}", requests.since(start)))
+            }
+        });
+        let start = Instant::now();
+        requests.wait_for(200, start);
+        assert_eq!(requests.since(start).failed, 0, "{what}");
+    };
+    settle("pods of both clusters answer");
+
+    let start = Instant::now();
+    run(&mut lab.kubectl(1, &["scale", "deployment", "-n", "shop", "web", "--replicas=0"]), "");
+    let failed = lose(&lab, &requests, start, SOON, "cluster1 loses its pods");
+    // They end at once, so what was under way is lost, and what comes before every node knows.
+    assert!(failed * 10 < DURING, "{failed} of {DURING}");
+
+    run(&mut lab.kubectl(1, &["scale", "deployment", "-n", "shop", "web", "--replicas=2"]), "");
+    settle("the pods of cluster1 are back");
+
+    let start = Instant::now();
+    run(lab.lab("cut").arg("cluster1/c1-n1"), "");
+    lose(&lab, &requests, start, LOST, "cluster1 loses its link");
+
+    run(lab.lab("mend").arg("cluster1/c1-n1"), "");
+    settle("the link of cluster1 is back");
+}
+
+/// Waits until cluster 1 has no endpoints left in the third cluster, and says how many requests failed until then. None
+/// do from then on.
+fn lose(lab: &Lab, requests: &Requests, start: Instant, patience: Duration, what: &str) -> usize {
+    wait_until("no endpoint of cluster1 is left", patience, || {
+        match endpoints(lab, 3, "shop", &from_cluster("web", 1))? {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        }
+    });
+    let took = start.elapsed();
+    let settled = Instant::now() + RULES;
+    wait_until(
+        "the rules of all nodes",
+        RULES * 2,
+        || if Instant::now() > settled { Ok(()) } else { Err(String::new()) },
+    );
+    requests.wait_for(DURING, start);
+    let after = Instant::now();
+    let during = requests.since(start);
+    requests.wait_for(AFTER, after);
+    let rest = requests.since(after);
+    println!(
+        "{what}: its endpoints were gone after {took:?}; {} of {} requests failed until {:?}, {} of {} after that",
+        during.failed,
+        during.requests,
+        after - start,
+        rest.failed,
+        rest.requests
+    );
+    assert_eq!(rest.failed, 0, "{what}: requests fail after its endpoints are gone");
+    assert!(!requests.heard_of(1, after), "{what}, and answers");
+    during.failed
+}
