@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tombolo_api::{about, mcs};
-use tombolo_apiserver::{ApiServer, Gvr};
+use tombolo_apiserver::{ApiServer, Authorizer, Gvr};
 use tombolo_controller::{Location, Options, SourceOptions};
 use tombolo_services::EndpointMode;
 use tombolo_services::clusters::ClusterId;
@@ -117,6 +117,18 @@ impl Cluster {
     pub async fn identify(&self, id: &str) {
         self.put(json!({"kind": "ClusterProperty", "metadata": {"name": about::CLUSTER_ID}, "spec": {"value": id}}))
             .await;
+    }
+
+    /// A kubeconfig for another API server over the same objects, which lets pass what `authorizer` does.
+    pub async fn guarded(&self, authorizer: Arc<dyn Authorizer>) -> (ApiServer, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let builder = ApiServer::builder().store(self.server.store().clone()).without_controllers();
+        let cidr = "10.97.0.0/16".parse().unwrap();
+        let server = builder.service_cidrs([cidr]).authorizer(authorizer).build().unwrap();
+        server.serve(listener);
+        let kubeconfig = server.kubeconfig(&format!("https://{address}"));
+        (server, kubeconfig)
     }
 
     /// It as a source, through its gate.
@@ -273,7 +285,7 @@ impl Cluster {
     }
 }
 
-async fn client(kubeconfig: &str) -> Client {
+pub async fn client(kubeconfig: &str) -> Client {
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
@@ -343,7 +355,12 @@ pub struct Controller {
 
 impl Controller {
     pub async fn run(cluster: &Cluster, options: Options) -> Self {
-        let (client, stop) = (cluster.another_client().await, CancellationToken::new());
+        Self::run_as(cluster.another_client().await, options)
+    }
+
+    /// With the rights of this client.
+    pub fn run_as(client: Client, options: Options) -> Self {
+        let stop = CancellationToken::new();
         Self { task: tokio::spawn(tombolo_controller::run(client, options, stop.clone())), stop }
     }
 

@@ -7,4 +7,5 @@ mod harness;
 
 mod mirrors;
 mod objects;
+mod rbac;
 mod sources;
