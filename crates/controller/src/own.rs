@@ -87,7 +87,11 @@ impl Own {
     }
 
     /// Takes in what was written, as the API server answered: none where it is gone.
-    pub(crate) fn wrote(&mut self, change: &Change, answer: Option<Item>) -> Concerned {
+    /// `deleted` is the identity of what was deleted: what has the name by now may be another object.
+    pub(crate) fn wrote(&mut self, change: &Change, deleted: Option<&str>, answer: Option<Item>) -> Concerned {
+        if deleted.is_some_and(|deleted| self.uid_at(change).is_some_and(|now| now != deleted)) {
+            return Concerned::default();
+        }
         match (change, answer) {
             (Change::Apply(Object::Service(key, service)), Some(Item::Service(object))) => {
                 let addresses = addresses(&object);
@@ -137,6 +141,22 @@ impl Own {
             (Change::DeleteImport(key), None) => self.gone(Kind::Import, key),
             _ => Concerned::default(),
         }
+    }
+
+    /// The identity of the object that has the name of one that is to be deleted.
+    fn uid_at(&self, change: &Change) -> Option<&str> {
+        let kept = &self.kept;
+        match change {
+            Change::DeleteService(key) => {
+                let ours = kept.service(key).map(|known| &known.uid);
+                ours.or_else(|| self.foreign.get(key))
+            }
+            Change::DeleteSlice(key) => kept.slice(key).map(|known| &known.uid),
+            Change::DeleteEndpoints(key) => kept.endpoints_of(key).map(|known| &known.uid),
+            Change::DeleteImport(key) => kept.import(key).map(|known| &known.uid),
+            _ => None,
+        }
+        .map(String::as_str)
     }
 
     fn keep_conditions(&mut self, kind: Kind, key: &ServiceKey, now: Option<Vec<Condition>>, metadata: &ObjectMeta) {

@@ -57,6 +57,8 @@ enum What {
 pub(crate) struct Done {
     pub kind: Kind,
     pub change: Change,
+    /// Of what was deleted.
+    pub uid: Option<String>,
     pub result: Result<Option<Item>, String>,
 }
 
@@ -171,7 +173,8 @@ pub(crate) async fn write(client: Client, steps: Vec<Step>) -> Vec<Done> {
     for step in steps {
         let result = perform(&client, &step).await.map_err(|error| explain(&step, &error));
         let has_failed = result.is_err();
-        done.push(Done { kind: step.kind, change: step.change, result });
+        let uid = if let What::Delete { uid } = step.what { uid } else { None };
+        done.push(Done { kind: step.kind, change: step.change, uid, result });
         // What comes after builds on a Namespace, or on an old Service that is gone.
         if has_failed && matches!(done.last().map(|done| done.kind), Some(Kind::Namespace | Kind::Service)) {
             break;

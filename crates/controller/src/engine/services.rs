@@ -158,7 +158,7 @@ impl Engine {
             match done.result {
                 Ok(answer) => {
                     self.metrics.writes.get_or_create(&by).inc();
-                    concerned.add(self.own.wrote(&done.change, answer));
+                    concerned.add(self.own.wrote(&done.change, done.uid.as_deref(), answer));
                 }
                 Err(error) => {
                     self.metrics.failures.get_or_create(&by).inc();
