@@ -336,6 +336,9 @@ async fn a_mirror_is_not_mirrored_and_two_clusters_do_not_chase_each_other() {
     east.wait_addresses("shop", "from-west", &["10.2.0.1"]).await;
     west.wait_addresses("shop", "from-east", &["10.1.0.1"]).await;
     third.wait_addresses("shop", "from-west", &["10.2.0.1"]).await;
+    // Endpoints come before their Service.
+    east.wait("Service", "shop", "from-west", |_| true).await;
+    west.wait("Service", "shop", "from-east", |_| true).await;
     east.wait_event("shop", "both", "MirrorConflict", &[]).await;
     west.wait_event("shop", "both", "MirrorConflict", &[]).await;
     assert!(third.get("Service", "shop", "from-east").is_none(), "west only mirrors it");
