@@ -47,7 +47,7 @@ trap finish EXIT
 
 say "Two Kubernetes clusters: an API server and two nodes each, in two networks with a router between"
 do_ "tombolo() { $tombolo \"\$@\"; }"
-do_ "tombolo lab up --name $name | head -n 12"
+do_ "tombolo lab up --name $name --services=false | head -n 12"
 export PATH="$run/bin:$PATH"
 do_ "export KUBECONFIG1=$run/cluster1.kubeconfig SERVICECIDR1=10.101.0.0/16"
 do_ "export KUBECONFIG2=$run/cluster2.kubeconfig SERVICECIDR2=10.102.0.0/16"
@@ -168,10 +168,26 @@ do_ "tombolo lab node --name $name cluster2/n1 -- tombolo bgp neighbors"
 do_ "tombolo lab node --name $name cluster2/n1 -- ip route"
 do_ "vtysh --vty_socket $run/reflector -c 'show bgp summary'"
 
+say "Third act: each cluster has a controller, which mirrors what the other one labels, under its own name"
+do_ 'kubectl --kubeconfig $KUBECONFIG1 label service important-service mirror=true'
+until_ 'kubectl --kubeconfig $KUBECONFIG2 get service important-service && kubectl --kubeconfig $KUBECONFIG2 get endpointslices'
+until_ "tombolo lab exec --name $name cluster2/client -- curl -sS -m 3 http://important-service/"
+
+say "The Multi-Cluster Services API: exported there, one service of that name in all clusters"
+cat >"$work/export.yaml" <<'YAML'
+apiVersion: multicluster.x-k8s.io/v1beta1
+kind: ServiceExport
+metadata: {name: important-service}
+YAML
+do_ "kubectl --kubeconfig \$KUBECONFIG1 apply -f $work/export.yaml"
+until_ 'kubectl --kubeconfig $KUBECONFIG2 get serviceimport important-service'
+until_ "tombolo lab exec --name $name cluster2/client -- curl -sS -m 3 http://important-service.default.svc.clusterset.local/"
+do_ "kubectl --kubeconfig \$KUBECONFIG1 get serviceexport important-service -o jsonpath='{range .status.conditions[*]}{.type}={.status} {.reason}{\"\\n\"}{end}'"
+
 say "That was it (${SECONDS} s). Clusters of your own to play with:"
 cat <<EOF
   target/release/tombolo lab up        # prints what is where, and what to type
   target/release/tombolo lab down      # removes all of it
   target/release/tombolo lab up --underlay flat --interconnect bgp
-Then README.md, docs/lab.md, docs/bgp.md, docs/architecture.md.
+Then README.md, docs/lab.md, docs/bgp.md, docs/services.md, docs/architecture.md.
 EOF
