@@ -14,6 +14,7 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tombolo_emitter::secrets;
 use tombolo_proxy::ServiceKey;
 use tombolo_services::clusters::ClusterId;
@@ -104,10 +105,11 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let (leads, leading) = watch::channel(options.identity.is_none());
     let election = options.identity.clone().map(|identity| {
         let namespace = options.own_namespace.clone();
-        tokio::spawn(leader::elect(client.clone(), namespace, identity, leads, stop.clone()))
+        // Who is dropped must not go on holding the Lease.
+        AbortOnDropHandle::new(tokio::spawn(leader::elect(client.clone(), namespace, identity, leads, stop.clone())))
     });
     let renewal = emit::renew(client.clone(), options.own_namespace.clone(), leading.clone());
-    let renewal = tokio::spawn(renewal);
+    let _renewal = AbortOnDropHandle::new(tokio::spawn(renewal));
     let (sender, messages) = mpsc::channel(4096);
     let mut engine = Engine::new(client, Arc::clone(&options), sender, leading, metrics, readiness);
     if let Some(emit) = &options.emit {
@@ -118,7 +120,6 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     }
     engine.watch_own();
     engine.follow_loop(messages, &stop).await;
-    renewal.abort();
     // What is on its way is written to its end, before another one leads.
     let rest = async { while engine.jobs.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(5), rest).await;

@@ -119,8 +119,10 @@ pub fn merge(key: &ServiceKey, exporters: &[Exporter<'_>], place: &Place<'_>) ->
     }
     import.clusters.retain(|cluster| is_kept(cluster, place, &ordered));
     import.clusters.extend(valid.iter().map(|(exporter, _)| exporter.cluster.clone()));
+    // A headless one that was written by an older definition of the resource does not say.
+    let says_families = !import.families.is_empty();
     import.families.retain(|family| place.here.families.contains(family));
-    let has_no_family = import.families.is_empty();
+    let has_no_family = says_families && import.families.is_empty();
     import.ips = import_ips(&import, place.ips);
     import.conditions = vec![readiness(&import, has_no_family)];
     // An API server takes no Service with an address and without ports.

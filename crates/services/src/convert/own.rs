@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use tombolo_api::mcs::LABEL_SERVICE_NAME;
 use tombolo_api::mcs::v1beta1::{ServiceExport, ServiceImport, ServiceImportType};
 use tombolo_api::tombolo::{MANAGED_BY_LABEL, MANAGER, MIRRORED_FROM, SLICE_MANAGED_BY_LABEL};
-use tombolo_proxy::{ServiceKey, TrafficPolicy};
+use tombolo_proxy::{Family, ServiceKey, TrafficPolicy};
 
 use super::{Refusals, address, family, from, port_number, protocol};
 use crate::clusters::ClusterId;
@@ -89,11 +89,17 @@ pub fn import(object: &ServiceImport) -> Import {
             app_protocol: port.app_protocol.clone(),
         })
     };
+    let ips: Vec<std::net::IpAddr> = spec.ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    let mut families: Vec<Family> = spec.ip_families.iter().filter_map(|text| family(text)).collect();
+    if families.is_empty() {
+        // Older definitions do not have the field.
+        families.extend(ips.iter().map(|ip| Family::of(*ip)));
+    }
     Import {
         headless: spec.type_ == ServiceImportType::Headless,
         ports: spec.ports.iter().filter_map(port).collect(),
-        ips: spec.ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
-        families: spec.ip_families.iter().filter_map(|text| family(text)).collect(),
+        ips,
+        families,
         session_affinity: timeout.filter(|_| spec.session_affinity.as_deref() == Some("ClientIP")),
         internal_traffic_policy: match spec.internal_traffic_policy.as_deref() {
             Some("Local") => TrafficPolicy::Local,

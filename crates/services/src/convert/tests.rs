@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
-use tombolo_api::tombolo::{MANAGED_BY_LABEL, MANAGER, SLICE_MANAGED_BY_LABEL};
+use tombolo_api::tombolo::{MANAGED_BY_LABEL, MANAGER, MIRRORED_FROM, SLICE_MANAGED_BY_LABEL};
 use tombolo_proxy::TrafficPolicy;
 
 use super::*;
@@ -111,19 +111,27 @@ fn a_slice_of_nonsense_gives_what_can_be_used_of_it() {
 fn what_others_put_on_our_objects_does_not_count() {
     let mut object = to::service(
         &ServiceKey::new("shop", "web"),
-        &Service { labels: texts(&[(MANAGED_BY_LABEL, MANAGER)]), ..Service::default() },
+        &Service {
+            labels: texts(&[(MANAGED_BY_LABEL, MANAGER)]),
+            annotations: texts(&[(MIRRORED_FROM, "east")]),
+            ..Service::default()
+        },
     );
     let ours = own::service(&object).unwrap();
     object.metadata.labels.as_mut().unwrap().insert("added".to_owned(), "by another".to_owned());
-    object.metadata.annotations = Some(texts(&[("added", "by another")]));
+    object.metadata.annotations.as_mut().unwrap().insert("added".to_owned(), "by another".to_owned());
     object.metadata.managed_fields = Some(read(json!([
         {"manager": MANAGER, "operation": "Apply", "fieldsType": "FieldsV1",
-         "fieldsV1": {"f:metadata": {"f:labels": {(format!("f:{MANAGED_BY_LABEL}")): {}}}}},
+         "fieldsV1": {"f:metadata": {"f:labels": {(format!("f:{MANAGED_BY_LABEL}")): {}},
+                                     "f:annotations": {(format!("f:{MIRRORED_FROM}")): {}}}}},
         {"manager": "kubectl", "operation": "Update", "fieldsType": "FieldsV1",
          "fieldsV1": {"f:metadata": {"f:labels": {"f:added": {}}, "f:annotations": {"f:added": {}}}}},
     ])));
     assert_eq!(own::service(&object), Some(ours));
-    object.metadata.labels = None;
+    // Neither the label nor the annotation alone makes it ours.
+    let annotations = object.metadata.annotations.take();
+    assert_eq!(own::service(&object), None);
+    object.metadata = ObjectMeta { labels: None, annotations, ..object.metadata };
     assert_eq!(own::service(&object), None);
 }
 
@@ -212,7 +220,9 @@ proptest! {
         headless: bool,
     ) {
         let key = ServiceKey::new("shop", "web");
-        prop_assert_eq!(own::service(&to::service(&key, &service)), Some(service.clone()));
+        let mut mirror = service.clone();
+        mirror.annotations.insert(MIRRORED_FROM.to_owned(), "east".to_owned());
+        prop_assert_eq!(own::service(&to::service(&key, &mirror)), Some(mirror));
 
         let own_slice = OwnSlice {
             labels: texts(&[(SLICE_MANAGED_BY_LABEL, MANAGER)]),
