@@ -35,7 +35,7 @@ impl World {
         }
     }
 
-    fn from_nothing(&self) -> Compiler {
+    fn made_anew(&self) -> Compiler {
         let mut compiler = Compiler::new(self.node.clone().unwrap_or_else(node));
         self.services.iter().for_each(|(key, service)| compiler.set_service(key, service.clone()));
         self.imports.iter().for_each(|(key, import)| compiler.set_import(key, import.clone()));
@@ -171,7 +171,7 @@ proptest! {
             compiler.forget_applied();
         }
         kernel.run(&compiler.flush().script);
-        let mut fresh = world.from_nothing();
+        let mut fresh = world.made_anew();
         let script = fresh.flush().script;
         prop_assert!(kernel.holds(fresh.tables()));
         prop_assert_eq!(compiler.tables(), fresh.tables());
