@@ -278,11 +278,6 @@ impl Cluster {
         let expected = (expected.0.to_owned(), expected.1.to_owned());
         soon(what, move || (self.condition(key.0, key.1, kind).as_ref() == Some(&expected)).then_some(()))
     }
-
-    /// The number of the last write.
-    pub fn revision(&self) -> u64 {
-        self.server.store().revision()
-    }
 }
 
 pub async fn client(kubeconfig: &str) -> Client {
