@@ -153,7 +153,10 @@ async fn an_import_stands_as_long_as_somebody_exports() {
     pair.one.delete("ServiceExport", NS, "hello").await;
     pair.wait_imports(|import| import["status"]["clusters"] == json!([{"cluster": "two"}])).await;
     assert_eq!(pair.two.get("ServiceImport", NS, "hello").unwrap()["metadata"]["uid"], uid, "never gone in between");
-    assert_eq!(pair.one.addresses_by(NS, SERVICE, "hello"), ["10.2.0.1"]);
+    soon("the other one's endpoints".to_owned(), || {
+        (pair.one.addresses_by(NS, SERVICE, "hello") == ["10.2.0.1"]).then_some(())
+    })
+    .await;
     pair.two.delete("ServiceExport", NS, "hello").await;
     pair.wait_none().await;
     pair.end().await;
