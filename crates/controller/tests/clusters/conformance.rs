@@ -329,7 +329,8 @@ async fn slices_carry_the_labels_of_the_api() {
             (&labels[CLUSTER], &labels["endpointslice.kubernetes.io/managed-by"]),
             (&json!("one"), &json!("tombolo"))
         );
-        assert_eq!(labels["kubernetes.io/service-name"], derived(cluster).unwrap()["metadata"]["name"]);
+        let derived = soon("the derived Service".to_owned(), || derived(cluster)).await;
+        assert_eq!(labels["kubernetes.io/service-name"], derived["metadata"]["name"]);
         let ports: Vec<&Value> = slice["ports"].as_array().unwrap().iter().map(|port| &port["name"]).collect();
         assert_eq!(ports, ["tcp", "udp"]);
     }
