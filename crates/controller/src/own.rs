@@ -469,7 +469,7 @@ impl Concerned {
 }
 
 /// Somebody else has put a label or an annotation on a Namespace of ours, so that it is theirs, too.
-fn is_labelled_by_others(metadata: &ObjectMeta) -> bool {
+pub(crate) fn is_labelled_by_others(metadata: &ObjectMeta) -> bool {
     let labels = metadata.labels.iter().flatten().map(|(name, _)| name.as_str());
     let annotations = metadata.annotations.iter().flatten().map(|(name, _)| name.as_str());
     let known = ["kubernetes.io/metadata.name", MANAGED_BY_LABEL, tombolo_api::tombolo::MADE_FOR_MIRRORS];

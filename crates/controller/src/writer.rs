@@ -20,7 +20,7 @@ use tombolo_services::convert::to;
 use tombolo_services::{Change, Object};
 
 use crate::kinds::{Item, Kind};
-use crate::own::Own;
+use crate::own::{Own, is_labelled_by_others};
 use crate::watch::{ABSENT, words};
 
 /// One write, with all that it needs to know.
@@ -241,12 +241,17 @@ async fn perform(client: &Client, step: &Step) -> kube::Result<Option<Item>> {
             return Ok(None);
         }
         What::DeleteNamespace => {
-            if is_in_use(client, name).await? {
+            // As it is now: somebody's label may be on its way to us.
+            let Some(namespace) = api.get_opt(name).await? else { return Ok(None) };
+            let metadata = &namespace.metadata;
+            let is_at =
+                Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
+            if is_labelled_by_others(metadata) || is_in_use(client, name).await? {
                 let annotations = json!({ tombolo_api::tombolo::MADE_FOR_MIRRORS: null });
                 let patch = json!({ "metadata": { "annotations": annotations } });
                 api.patch(name, &parameters, &Patch::Merge(patch)).await?
             } else {
-                delete(&api, name, None).await?;
+                delete(&api, name, Some(is_at)).await?;
                 return Ok(None);
             }
         }
