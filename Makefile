@@ -46,6 +46,10 @@ bench-proxy: deps-build ## The service proxy's table: from nothing, one change, 
 	@scripts/deps.sh run
 	@bench/proxy/run.sh $(ARGS)
 
+.PHONY: bench-services
+bench-services: deps-build ## The controller with 100 clusters: start, memory, one change; ARGS="20 500"
+	@bench/services/run.sh $(ARGS)
+
 .PHONY: doc
 doc: ## rustdoc of all crates
 	$(CARGO) doc --locked --workspace --no-deps
