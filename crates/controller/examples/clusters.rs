@@ -193,14 +193,12 @@ async fn run(program: &str, way: &[&str], (clusters, services): (usize, usize), 
     );
     // What is still to be heard of its own writes is no part of a change.
     let mut last = controller.cpu();
-    loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+    until("the controller is at rest", || {
+        std::thread::sleep(Duration::from_millis(500));
         let now = controller.cpu();
-        if now - last < Duration::from_millis(10) {
-            break;
-        }
-        last = now;
-    }
+        now - std::mem::replace(&mut last, now) < Duration::from_millis(50)
+    })
+    .await;
     let idle_from = (Instant::now(), controller.cpu());
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = (controller.cpu() - idle_from.1).as_secs_f64() / idle_from.0.elapsed().as_secs_f64();
