@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use futures::AsyncBufReadExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -68,12 +69,16 @@ async fn commands_run(pods: &Api<Pod>, folder: &Path) {
 
 async fn a_terminal_has_a_size(pods: &Api<Pod>) {
     let wanted = AttachParams::interactive_tty();
-    let mut process = pods.exec("web", ["sh", "-c", "read go; stty size; tty"], &wanted).await.unwrap();
+    // The size and the input come by different ways, so that either can be first.
+    let script = "read go; while [ \"$(stty size)\" = '0 0' ]; do sleep 0.05; done; stty size; tty";
+    let mut process = pods.exec("web", ["sh", "-c", script], &wanted).await.unwrap();
     let mut sizes = process.terminal_size().unwrap();
     futures::SinkExt::send(&mut sizes, TerminalSize { width: 91, height: 17 }).await.unwrap();
     process.stdin().unwrap().write_all(b"go\n").await.unwrap();
     let mut shown = String::new();
-    process.stdout().unwrap().read_to_string(&mut shown).await.unwrap();
+    let mut stdout = process.stdout().unwrap();
+    let read = stdout.read_to_string(&mut shown);
+    tokio::time::timeout(Duration::from_secs(30), read).await.expect("the terminal gets its size").unwrap();
     assert!(shown.starts_with("go\r\n17 91\r\n/dev/pts/"), "{shown:?}");
 }
 
