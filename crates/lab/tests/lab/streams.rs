@@ -21,19 +21,19 @@ const SPEAKER: &str = "echo first; echo second >&2; \
 
 /// All of it, in the pod `web`, which runs, and in one of its own.
 pub async fn work(pods: &Api<Pod>, kubeconfig: &str) {
-    let folder = std::env::temp_dir().join(format!("tombolo-lab-streams-{}", std::process::id()));
-    std::fs::create_dir(&folder).unwrap();
+    // It goes also where a test fails.
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
     let container = json!({"image": "x", "command": ["sh", "-c", SPEAKER], "workingDir": folder});
     pods.create(&PostParams::default(), &crate::pod("speaker", container)).await.unwrap();
     wait_for_ready(pods, "speaker").await;
-    commands_run(pods, &folder).await;
+    commands_run(pods, folder).await;
     a_terminal_has_a_size(pods).await;
     a_command_ends_with_its_client(pods).await;
     for kubectl in kubectls() {
-        kubectl_works(&kubectl, kubeconfig, &folder);
+        kubectl_works(&kubectl, kubeconfig, folder);
     }
-    logs_are_read(pods, &folder).await;
-    std::fs::remove_dir_all(folder).unwrap();
+    logs_are_read(pods, folder).await;
 }
 
 fn kubectls() -> Vec<OsString> {
