@@ -95,7 +95,7 @@ async fn cluster(name: &str, cidr: &str, folder: &Path) -> ApiServer {
 fn slice(cluster: usize, service: usize, round: usize) -> Value {
     let address = |n: usize| format!("10.{}.{}.{}", 100 + n + cluster / 200, cluster % 200, service % 200 + 1);
     let mut addresses: Vec<String> = (0..ENDPOINTS).map(address).collect();
-    addresses[0] = format!("11.{}.{}.{}", cluster % 200, service % 200, round % 250 + 1);
+    addresses[0] = format!("11.{}.{}.{}", cluster % 200, service % 200, round + 1);
     let endpoints = addresses.iter().map(|a| json!({"addresses": [a], "conditions": {"ready": true}}));
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
@@ -206,11 +206,11 @@ async fn run(program: &str, way: &[&str], (clusters, services): (usize, usize), 
     let mut latencies = Vec::new();
     for n in 0..CHANGES {
         let (cluster, service) = (n % clusters, n / clusters % services);
-        let address = format!("11.{}.{}.{}", cluster % 200, service % 200, (n + 1) % 250 + 1);
+        let address = format!("11.{}.{}.{}", cluster % 200, service % 200, n % 250 + 2);
         let revision = store.list(&gvr("endpointslices"), None).revision;
         let mut events = store.watch(&gvr("endpointslices"), revision).unwrap();
         let at = Instant::now();
-        sources[cluster].store().update(&gvr("endpointslices"), slice(cluster, service, n + 1)).unwrap();
+        sources[cluster].store().update(&gvr("endpointslices"), slice(cluster, service, n % 250 + 1)).unwrap();
         loop {
             let news = tokio::time::timeout(PATIENCE, events.next()).await.expect("a change arrives").unwrap();
             if news.iter().any(|event| event.object["endpoints"][0]["addresses"][0] == json!(address)) {
