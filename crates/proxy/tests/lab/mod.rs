@@ -115,6 +115,14 @@ impl Lab {
         was_quick
     }
 
+    /// Makes the node forget all UDP flows: a new client that gets the port of an earlier one is new to it then.
+    pub(crate) fn forget_udp(&self) {
+        self.within("node", || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(tombolo_host::conntrack::forget_udp(|_, _| true)).unwrap();
+        });
+    }
+
     /// The table in the kernel, in an order that does not depend on how it came about.
     pub(crate) fn listing(&self) -> BTreeSet<String> {
         let table = tombolo_proxy::DEFAULT_TABLE;
