@@ -1,0 +1,113 @@
+//! The packets of a flow come in the order in which they were sent, however fast that was.
+
+use std::io::IoSlice;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
+
+use crate::support::{A, B, Node, Pair};
+use crate::traffic::{PATIENCE, receiver, sender};
+
+const SIZE: usize = 1200;
+/// How many are handed to the kernel at a time; 40 fill the largest packet there is.
+const BURST: u64 = 40;
+/// How many of a flow must come.
+const ENOUGH: usize = 3000;
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    /// `send`, one system call each.
+    Singly,
+    /// `sendmmsg`.
+    Many,
+    /// `UDP_SEGMENT`.
+    Segmented,
+}
+
+const WAYS: [How; 3] = [How::Singly, How::Many, How::Segmented];
+
+#[test]
+fn packets_keep_their_order() {
+    let pair = Pair::new("ours");
+    pair.connect(false);
+    for how in WAYS {
+        flood(&pair.a, &pair.b, &[(B[0], how)]);
+        flood(&pair.b, &pair.a, &[(A[1], how)]);
+    }
+    let flows = [(B[0], How::Segmented), (B[1], How::Singly), (B[0], How::Many), (B[0], How::Segmented)];
+    flood(&pair.a, &pair.b, &flows);
+}
+
+#[test]
+fn packets_keep_their_order_with_wireguard_go() {
+    let pair = Pair::new("go");
+    pair.connect(true);
+    for how in WAYS {
+        flood(&pair.a, &pair.b, &[(B[1], how)]);
+        flood(&pair.b, &pair.a, &[(A[0], how)]);
+    }
+    let flows = [(A[1], How::Segmented), (A[0], How::Singly), (A[0], How::Many), (A[1], How::Segmented)];
+    flood(&pair.b, &pair.a, &flows);
+}
+
+/// As fast as it goes, until enough of each flow have come.
+fn flood(from: &Node, to: &Node, flows: &[(&str, How)]) {
+    let running = AtomicUsize::new(flows.len());
+    std::thread::scope(|scope| {
+        for (address, how) in flows {
+            let receiver = receiver(to, address, PATIENCE);
+            let sender = sender(from, &receiver);
+            let running = &running;
+            scope.spawn(move || {
+                let result = std::panic::catch_unwind(|| in_order(&receiver, *how));
+                running.fetch_sub(1, Ordering::Relaxed);
+                result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            });
+            scope.spawn(move || {
+                let mut first = 0;
+                while running.load(Ordering::Relaxed) > 0 {
+                    send(&sender, *how, first);
+                    first += BURST;
+                }
+            });
+        }
+    });
+}
+
+fn in_order(receiver: &UdpSocket, how: How) {
+    let mut buffer = [0; SIZE + 1];
+    let mut next = 0;
+    for n in 0..ENOUGH {
+        let len = receiver.recv(&mut buffer).unwrap_or_else(|error| panic!("{how:?}: after {n}: {error}"));
+        assert_eq!(len, SIZE, "{how:?}");
+        let number = u64::from_le_bytes(*buffer.first_chunk().unwrap());
+        assert!(number >= next, "{how:?}: {number} came after {}", next - 1);
+        next = number + 1;
+    }
+}
+
+fn send(socket: &UdpSocket, how: How, first: u64) {
+    let mut datagrams = vec![[0; SIZE]; BURST as usize];
+    for (number, datagram) in (first..).zip(&mut datagrams) {
+        datagram[..8].copy_from_slice(&number.to_le_bytes());
+    }
+    let fd = socket.as_raw_fd();
+    // A full queue is the limit of the speed.
+    match how {
+        How::Singly => datagrams.iter().for_each(|datagram| drop(socket.send(datagram))),
+        How::Many => {
+            let slices: Vec<_> = datagrams.iter().map(|datagram| [IoSlice::new(datagram)]).collect();
+            let addresses: Vec<Option<SockaddrStorage>> = vec![None; slices.len()];
+            let mut headers = MultiHeaders::preallocate(slices.len(), None);
+            let _ = sendmmsg(fd, &mut headers, &slices, addresses, [], MsgFlags::empty());
+        }
+        How::Segmented => {
+            let size = SIZE as u16;
+            let whole = [IoSlice::new(datagrams.as_flattened())];
+            let control = [ControlMessage::UdpGsoSegments(&size)];
+            let _ = sendmsg::<()>(fd, &whole, &control, MsgFlags::empty(), None);
+        }
+    }
+}
