@@ -1,0 +1,12 @@
+//! The crate from outside, against references that are written for clarity: what goes in comes out.
+
+#![allow(clippy::unwrap_used)]
+
+mod checksum;
+mod coalesce;
+mod ecn;
+mod icmp;
+mod naive;
+mod robust;
+mod roundtrip;
+mod segment;
