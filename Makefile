@@ -50,6 +50,11 @@ bench-proxy: deps-build ## The service proxy's table: from nothing, one change, 
 bench-services: deps-build ## The controller with 100 clusters: start, memory, one change; ARGS="20 500"
 	@bench/services/run.sh $(ARGS)
 
+.PHONY: bench-wireguard
+bench-wireguard: build ## WireGuard without the kernel's side by side (gotatun, wireguard-go, ours); ARGS="--peers 1000"
+	@scripts/deps.sh bench
+	@bench/wireguard/run.sh $(ARGS)
+
 .PHONY: doc
 doc: ## rustdoc of all crates
 	$(CARGO) doc --locked --workspace --no-deps

@@ -16,7 +16,7 @@ run=(
 )
 bench=(
   ip:iproute2 "${routing[@]}" knotd:knot unbound:unbound dnsperf:dnsperf dig:bind9-dnsutils curl:curl
-  kubectl:kubernetes-client
+  kubectl:kubernetes-client iperf3:iperf3 ping:iputils-ping wg:wireguard-tools wireguard-go:wireguard-go
 )
 # Services that Debian would start with the package; they are for labs and tests to run, in their own namespaces.
 declare -A services=([bird2]=bird [frr]=frr [gobgpd]=gobgpd [exabgp]=exabgp [knot]=knot [unbound]=unbound)
