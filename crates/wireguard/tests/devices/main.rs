@@ -6,6 +6,7 @@
 mod basics;
 mod checksums;
 mod crowd;
+mod headers;
 mod impaired;
 mod life;
 mod order;

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
 
 use crate::support::{A, B, Node, Pair};
-use crate::traffic::{PATIENCE, receiver, sender};
+use crate::traffic::{Noise, PATIENCE, receiver, sender};
 
 const SIZE: usize = 1200;
 /// How many are handed to the kernel at a time; 40 fill the largest packet there is.
 const BURST: u64 = 40;
 /// How many of a flow must come.
-const ENOUGH: usize = 3000;
+const ENOUGH: usize = 1500;
 
 #[derive(Clone, Copy, Debug)]
 enum How {
@@ -81,18 +81,15 @@ fn in_order(receiver: &UdpSocket, how: How) {
     let mut next = 0;
     for n in 0..ENOUGH {
         let len = receiver.recv(&mut buffer).unwrap_or_else(|error| panic!("{how:?}: after {n}: {error}"));
-        assert_eq!(len, SIZE, "{how:?}");
         let number = u64::from_le_bytes(*buffer.first_chunk().unwrap());
+        assert!(buffer[..len] == datagram(number, how), "{how:?}: {number} is another, of {len} bytes");
         assert!(number >= next, "{how:?}: {number} came after {}", next - 1);
         next = number + 1;
     }
 }
 
 fn send(socket: &UdpSocket, how: How, first: u64) {
-    let mut datagrams = vec![[0; SIZE]; BURST as usize];
-    for (number, datagram) in (first..).zip(&mut datagrams) {
-        datagram[..8].copy_from_slice(&number.to_le_bytes());
-    }
+    let datagrams: Vec<_> = (first..first + BURST).map(|number| datagram(number, how)).collect();
     let fd = socket.as_raw_fd();
     // A full queue is the limit of the speed.
     match how {
@@ -105,9 +102,20 @@ fn send(socket: &UdpSocket, how: How, first: u64) {
         }
         How::Segmented => {
             let size = SIZE as u16;
-            let whole = [IoSlice::new(datagrams.as_flattened())];
+            let whole = datagrams.concat();
+            let whole = [IoSlice::new(&whole)];
             let control = [ControlMessage::UdpGsoSegments(&size)];
             let _ = sendmsg::<()>(fd, &whole, &control, MsgFlags::empty(), None);
         }
     }
+}
+
+/// Now and then one is shorter than those before it; of segments only the last can be.
+fn datagram(number: u64, how: How) -> Vec<u8> {
+    let is_last = number % BURST == BURST - 1;
+    let is_short = is_last || (!matches!(how, How::Segmented) && number.is_multiple_of(7));
+    let mut datagram = vec![0; if is_short { 8 + (number as usize * 13) % SIZE / 2 } else { SIZE }];
+    Noise(number << 32).fill(&mut datagram);
+    datagram[..8].copy_from_slice(&number.to_le_bytes());
+    datagram
 }

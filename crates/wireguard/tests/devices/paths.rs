@@ -18,6 +18,33 @@ fn carries_all_sizes(pair: &Pair, mtu: u32) {
     }
 }
 
+/// Connections of both families, both ways at once.
+fn carries_many_flows(pair: &Pair) {
+    let (a, b) = (&pair.a, &pair.b);
+    std::thread::scope(|scope| {
+        for (from, to, addresses) in [(a, b, B), (b, a, A), (a, b, B)] {
+            for address in addresses {
+                scope.spawn(move || transfer(from, to, address, 1 << 19));
+                scope.spawn(move || transfer(to, from, if to.iface == b.iface { A[0] } else { B[0] }, 1 << 19));
+            }
+        }
+    });
+}
+
+#[test]
+fn many_flows_at_once() {
+    let pair = Pair::new("ours");
+    pair.connect(false);
+    carries_many_flows(&pair);
+}
+
+#[test]
+fn many_flows_at_once_with_wireguard_go() {
+    let pair = Pair::new("go");
+    pair.connect(true);
+    carries_many_flows(&pair);
+}
+
 fn over(setup: Setup, is_v6: bool) {
     let pair = Pair::build(setup);
     if setup.has_middle {
