@@ -1,0 +1,232 @@
+//! Data messages: sealed, opened and counted (whitepaper, section 5.4.6).
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::error::Unspecified;
+use tombolo_net::wireguard::Key;
+
+use crate::message::{self, HEADER, OVERHEAD, TAG, write_data_header};
+use crate::replay::{ReplayGuard, Window};
+
+/// How many messages until a new session is wanted.
+pub(crate) const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
+/// How many messages a session can have.
+pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+/// The age at which the initiator wants a new session.
+pub(crate) const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
+/// The age at which a session is good for nothing any more.
+pub(crate) const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
+/// The age at which the initiator wants a new session although it only receives: late enough that whoever sends had
+/// its chance, early enough for a keepalive and one lost initiation.
+pub(crate) const REKEY_AFTER_RECEIVING: Duration = Duration::from_secs(165);
+
+/// A pair of transport keys, one for each way. Threads share it: nothing needs `&mut`.
+///
+/// A message is sealed and opened where it lies, and nothing is allocated.
+pub struct Session {
+    peer: Key,
+    local_index: u32,
+    remote_index: u32,
+    created: Instant,
+    initiator: bool,
+    sealing: LessSafeKey,
+    opening: LessSafeKey,
+    counter: AtomicU64,
+    window: Mutex<Window>,
+    confirmed: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// A data message that was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Its counter, for the [window](Session::window).
+    pub counter: u64,
+    /// Where in the message the plaintext is: a packet and its padding, or nothing for a keepalive.
+    pub plaintext: Range<usize>,
+}
+
+/// Why a data message was not opened. The message's bytes are then worth nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// No data message, or one for another session.
+    #[error("it is not a data message of this session")]
+    NotOurs,
+    /// The counter is one that no sender may use.
+    #[error("its counter is beyond what a session may have")]
+    Counter,
+    /// Forged, or damaged on the way.
+    #[error("it is not authentic")]
+    Forged,
+}
+
+/// What a handshake agreed on.
+pub(crate) struct Agreed {
+    pub(crate) peer: Key,
+    pub(crate) local_index: u32,
+    pub(crate) remote_index: u32,
+    pub(crate) initiator: bool,
+    pub(crate) sealing: [u8; 32],
+    pub(crate) opening: [u8; 32],
+}
+
+impl Session {
+    pub(crate) fn new(agreed: Agreed, now: Instant) -> Result<Self, Unspecified> {
+        let key = |bytes: &[u8; 32]| UnboundKey::new(&CHACHA20_POLY1305, bytes).map(LessSafeKey::new);
+        Ok(Self {
+            peer: agreed.peer,
+            local_index: agreed.local_index,
+            remote_index: agreed.remote_index,
+            created: now,
+            initiator: agreed.initiator,
+            sealing: key(&agreed.sealing)?,
+            opening: key(&agreed.opening)?,
+            counter: AtomicU64::new(0),
+            window: Mutex::new(Window::new()),
+            confirmed: AtomicBool::new(agreed.initiator),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// The index in messages to us.
+    pub fn local_index(&self) -> u32 {
+        self.local_index
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> Key {
+        self.peer
+    }
+
+    /// When the handshake was.
+    pub fn created(&self) -> Instant {
+        self.created
+    }
+
+    /// Whether we began the handshake: then it is ours to begin the next.
+    pub fn is_initiator(&self) -> bool {
+        self.initiator
+    }
+
+    /// Counters for `n` messages, which nobody else gets; `None` when the session has not so many left.
+    pub fn reserve(&self, n: u64) -> Option<Range<u64>> {
+        let end = |start: u64| start.checked_add(n).filter(|end| *end <= REJECT_AFTER_MESSAGES);
+        let start = self.counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end).ok()?;
+        Some(start..start + n)
+    }
+
+    /// Makes a data message of a buffer that has the padded packet in its middle, [`HEADER`] bytes before it and
+    /// [`TAG`] bytes behind it: writes header and tag, and encrypts.
+    ///
+    /// A counter may be used once only: take it from [`Self::reserve`].
+    ///
+    /// # Panics
+    /// When the buffer is shorter than [`OVERHEAD`].
+    pub fn seal(&self, counter: u64, buffer: &mut [u8]) {
+        assert!(buffer.len() >= OVERHEAD, "a data message has room for header and tag");
+        let (body, tag) = buffer.split_at_mut(buffer.len() - TAG);
+        let Some((header, packet)) = body.split_first_chunk_mut::<HEADER>() else { return };
+        write_data_header(header, self.remote_index, counter);
+        match self.sealing.seal_in_place_separate_tag(nonce(counter), Aad::empty(), packet) {
+            Ok(computed) => tag.copy_from_slice(computed.as_ref()),
+            // Only a packet of 2^38 bytes is too long. What leaves us is never readable.
+            Err(Unspecified) => buffer.fill(0),
+        }
+    }
+
+    /// Opens a whole data message where it lies. The window is not touched.
+    pub fn open(&self, message: &mut [u8]) -> Result<Opened, OpenError> {
+        if message::receiver_index(message) != Some(self.local_index) {
+            return Err(OpenError::NotOurs);
+        }
+        let counter = message::counter(message);
+        if counter >= REJECT_AFTER_MESSAGES {
+            return Err(OpenError::Counter);
+        }
+        match self.opening.open_in_place(nonce(counter), Aad::empty(), &mut message[HEADER..]) {
+            Ok(plaintext) => Ok(Opened { counter, plaintext: HEADER..HEADER + plaintext.len() }),
+            Err(Unspecified) => Err(OpenError::Forged),
+        }
+    }
+
+    /// Locks the window, into which the counter of each authentic message is taken, once for a batch of them.
+    pub fn window(&self) -> ReplayGuard<'_> {
+        ReplayGuard(self.window.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether it may be sent with: a responder's only after the first authentic message, which [`Engine::confirm`]
+    /// has to be told of.
+    ///
+    /// [`Engine::confirm`]: crate::Engine::confirm
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Acquire)
+    }
+
+    /// Whether it can be sent with at this time: confirmed, neither too old nor used up, and not ended.
+    pub fn may_send(&self, now: Instant) -> bool {
+        self.is_confirmed() && self.may_receive(now) && self.counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
+    }
+
+    /// Whether it can be received with at this time.
+    pub fn may_receive(&self, now: Instant) -> bool {
+        self.age(now) < REJECT_AFTER_TIME && !self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether, something having been sent with it, it is to be replaced.
+    pub fn wants_rekey_after_send(&self, now: Instant) -> bool {
+        let old = self.initiator && self.age(now) >= REKEY_AFTER_TIME;
+        old || self.counter.load(Ordering::Relaxed) > REKEY_AFTER_MESSAGES
+    }
+
+    /// Whether, something having been received with it, it is to be replaced.
+    pub fn wants_rekey_after_receive(&self, now: Instant) -> bool {
+        self.initiator && self.age(now) >= REKEY_AFTER_RECEIVING
+    }
+
+    /// The first authentic message came.
+    pub(crate) fn confirm(&self) {
+        self.confirmed.store(true, Ordering::Release);
+    }
+
+    /// It is good for nothing any more, whoever still holds it.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// When it is too old for anything.
+    pub(crate) fn expires(&self) -> Instant {
+        self.created + REJECT_AFTER_TIME
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.created)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn skip_to(&self, counter: u64) {
+        self.counter.store(counter, Ordering::Relaxed);
+    }
+}
+
+/// Keys are not for logs.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("peer", &self.peer)
+            .field("local_index", &self.local_index)
+            .field("initiator", &self.initiator)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Four zero bytes, then the counter.
+fn nonce(counter: u64) -> Nonce {
+    let mut bytes = [0; 12];
+    bytes[4..].copy_from_slice(&counter.to_le_bytes());
+    Nonce::assume_unique_for_key(bytes)
+}
