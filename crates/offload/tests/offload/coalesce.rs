@@ -3,7 +3,7 @@
 use tombolo_offload::{Coalescer, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Limits, MAX_TCP_SEGMENTS, VirtioHeader};
 
 use crate::naive::{ACK, CWR, ECE, FIN, PSH, RST, SYN, Spec, URG, filler};
-use crate::roundtrip::{assert_same, joined, parted};
+use crate::same::{assert_same, joined, parted};
 
 const ALL: Limits = Limits { tcp: true, udp: true };
 

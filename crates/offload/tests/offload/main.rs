@@ -9,4 +9,5 @@ mod icmp;
 mod naive;
 mod robust;
 mod roundtrip;
+mod same;
 mod segment;

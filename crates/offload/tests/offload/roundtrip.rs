@@ -1,89 +1,10 @@
 //! Streams of several flows, joined and cut again: the same packets, in an order that changes no flow's.
 
 use proptest::prelude::*;
-use tombolo_offload::{Coalescer, GSO_NONE, Limits, VirtioHeader};
+use tombolo_offload::Limits;
 
-use crate::naive::{CWR, ECE, FIN, PSH, RST, SYN, Spec, URG, cut, filler};
-
-/// What is written to the TUN for these packets.
-pub fn joined(limits: Limits, packets: &[Vec<u8>]) -> Vec<(VirtioHeader, Vec<u8>)> {
-    let mut coalescer = Coalescer::new(limits);
-    // A batch before must leave nothing behind.
-    batch(&mut coalescer, &packets[packets.len() / 2..]);
-    batch(&mut coalescer, packets)
-}
-
-fn batch(coalescer: &mut Coalescer, packets: &[Vec<u8>]) -> Vec<(VirtioHeader, Vec<u8>)> {
-    // Between the packets lies what isn't theirs, as after decryption in place.
-    let (mut arena, mut ranges) = (vec![0xaa; 16], Vec::new());
-    for packet in packets {
-        ranges.push(arena.len()..arena.len() + packet.len());
-        arena.extend(packet);
-        arena.extend([0xaa; 19]);
-    }
-    coalescer.begin();
-    for range in ranges {
-        coalescer.push(&arena, range);
-    }
-    coalescer.finish(&mut arena);
-    let write = |write: tombolo_offload::Write<'_>| {
-        let pieces = write.pieces.iter().map(|p| &arena[p.start as usize..p.end as usize]);
-        let bytes: Vec<u8> = pieces.flatten().copied().collect();
-        assert_eq!(write.header == VirtioHeader::NONE, write.pieces.len() == 1);
-        (write.header, bytes)
-    };
-    coalescer.writes().map(write).collect()
-}
-
-/// Cuts all again, as the kernel would.
-pub fn parted(writes: &[(VirtioHeader, Vec<u8>)]) -> Vec<Vec<u8>> {
-    let one = |(header, bytes): &(VirtioHeader, Vec<u8>)| {
-        assert!(bytes.len() <= 65535);
-        let packets = cut(*header, bytes);
-        assert!(header.gso_type == GSO_NONE || packets.len() > 1);
-        packets
-    };
-    writes.iter().flat_map(one).collect()
-}
-
-/// Protocol, addresses and ports of a packet without options that is no fragment.
-fn flow(packet: &[u8]) -> Option<Vec<u8>> {
-    let whole = tombolo_offload::ip_len(packet) == Some(packet.len());
-    match packet.first()? >> 4 {
-        4 if whole && packet[0] == 0x45 && packet[6] & 0xbf == 0 && packet[7] == 0 => {
-            let ports = if matches!(packet[9], 6 | 17) { packet.get(20..24)? } else { &[] };
-            Some([&[4, packet[9]], &packet[12..20], ports].concat())
-        }
-        6 if whole && matches!(packet[6], 6 | 17) => {
-            Some([&[6, packet[6]], &packet[8..40], packet.get(40..44)?].concat())
-        }
-        6 if whole && packet[6] == 58 => Some([&[6, 58], &packet[8..40]].concat()),
-        _ => None,
-    }
-}
-
-/// Without what joining may change: the identification of packets that can't be fragmented.
-fn without_id(mut packet: Vec<u8>) -> Vec<u8> {
-    if packet[0] == 0x45 && packet[6] == 0x40 {
-        packet[4..6].fill(0);
-        packet[10..12].fill(0);
-    }
-    packet
-}
-
-/// In each flow the same packets in the same order, what is in none between the same.
-pub fn assert_same(input: &[Vec<u8>], output: &[Vec<u8>]) {
-    assert_eq!(input.len(), output.len());
-    let mut flows: Vec<_> = input.iter().map(|p| flow(p)).collect();
-    flows.sort();
-    flows.dedup();
-    for it in flows {
-        let of = |packets: &[Vec<u8>]| -> Vec<Vec<u8>> {
-            packets.iter().filter(|p| flow(p).is_none_or(|f| Some(f) == it)).cloned().collect()
-        };
-        assert_eq!(of(input), of(output), "flow {it:?}");
-    }
-}
+use crate::naive::{CWR, ECE, FIN, PSH, RST, SYN, Spec, URG, filler};
+use crate::same::{assert_same, joined, parted, without_ids};
 
 /// How a packet differs from one that continues its flow.
 #[derive(Clone, Copy, Debug)]
@@ -281,10 +202,7 @@ proptest! {
         let writes = joined(Limits { tcp, udp }, &packets);
         let output = parted(&writes);
         if flows.iter().any(|f| f.same_ids) {
-            let without_id = |packets: &[Vec<u8>]| -> Vec<Vec<u8>> {
-                packets.iter().map(|p| if p.len() < 20 { p.clone() } else { without_id(p.clone()) }).collect()
-            };
-            assert_same(&without_id(&packets), &without_id(&output));
+            assert_same(&without_ids(&packets), &without_ids(&output));
         } else {
             assert_same(&packets, &output);
         }
