@@ -1,5 +1,7 @@
 //! Cuts what a TUN gives into packets of the path's size.
 
+use std::ops::Range;
+
 use crate::checksum;
 use crate::ip::{V6, protocol, put_u16, u16_at, u32_at, v4_header_len, version};
 use crate::virtio::{F_NEEDS_CSUM, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VirtioHeader};
@@ -77,8 +79,13 @@ pub struct Segmenter<'a> {
     /// Bytes of payload in a segment.
     size: usize,
     count: usize,
-    /// The sum of the pseudo-header but for the length. Nothing where no checksum is wanted (UDP over IPv4).
-    pseudo: Option<u64>,
+    /// The sum of the IPv4 header but for length, identification and checksum.
+    ip_sum: u64,
+    /// The sum of what all segments have in common of pseudo-header and transport header: all but lengths, sequence
+    /// number, flags and checksum. Nothing where no checksum is wanted (UDP over IPv4).
+    ///
+    /// What differs is added as numbers. To read it back right after it was written in small parts would stall.
+    transport_sum: Option<u64>,
 }
 
 impl<'a> Segmenter<'a> {
@@ -97,7 +104,8 @@ impl<'a> Segmenter<'a> {
                 payload: 0,
                 size: packet.len(),
                 count: 1,
-                pseudo: None,
+                ip_sum: 0,
+                transport_sum: None,
             });
         }
         let size = usize::from(header.gso_size);
@@ -143,7 +151,13 @@ impl<'a> Segmenter<'a> {
             Some(checksum::pseudo_header(addresses, protocol, 0))
         };
         let count = (packet.len() - payload).div_ceil(size).max(1);
-        Ok(Self { packet, kind, v4: version == 4, transport, payload, size, count, pseudo })
+        let v4 = version == 4;
+        let ip_sum = if v4 { sum_without(&packet[..transport], &[2..6, 10..12]) } else { 0 };
+        // Sequence number, flags and checksum; length and checksum.
+        let varying: &[_] = if kind == Kind::Tcp { &[4..8, 12..14, 16..18] } else { &[4..6, 6..8] };
+        let common = sum_without(&segment[..header_len], varying);
+        let transport_sum = pseudo.map(|pseudo| pseudo + common);
+        Ok(Self { packet, kind, v4, transport, payload, size, count, ip_sum, transport_sum })
     }
 
     /// How many packets it becomes: one or more.
@@ -167,13 +181,13 @@ impl<'a> Segmenter<'a> {
             Kind::Whole => out.copy_from_slice(self.packet),
             Kind::Partial(start, field) => {
                 out.copy_from_slice(self.packet);
-                let sum = checksum::complement(checksum::sum(&out[start..]));
+                let sum = checksum::complement(checksum::sum(&self.packet[start..]));
                 out[field..field + 2].copy_from_slice(&if field - start == udp::CHECKSUM { present(sum) } else { sum });
             }
             Kind::Tcp | Kind::Udp => {
                 out[..self.payload].copy_from_slice(&self.packet[..self.payload]);
+                self.amend(index, out, checksum::sum(payload));
                 out[self.payload..].copy_from_slice(payload);
-                self.amend(index, out);
             }
         }
     }
@@ -184,43 +198,51 @@ impl<'a> Segmenter<'a> {
         &all[start..start.saturating_add(self.size).min(all.len())]
     }
 
-    /// Makes the super packet's headers those of segment `index`.
+    /// Makes the super packet's headers in `out` those of segment `index`, whose payload has the sum `payload`.
     #[inline]
-    fn amend(&self, index: usize, out: &mut [u8]) {
-        let len = out.len();
+    fn amend(&self, index: usize, out: &mut [u8], payload: u64) {
         if self.v4 {
-            put_u16(out, 2, len as u16);
-            let id = u16_at(out, 4).wrapping_add(index as u16);
+            let len = out.len() as u16;
+            let id = u16_at(self.packet, 4).wrapping_add(index as u16);
+            put_u16(out, 2, len);
             put_u16(out, 4, id);
-            out[10..12].fill(0);
-            let options = out[20..self.transport].as_chunks::<4>().0;
-            let options: u64 = options.iter().map(|w| u64::from(u32::from_ne_bytes(*w))).sum();
-            let fixed = out.first_chunk().map_or(0, checksum::sum_header);
-            out[10..12].copy_from_slice(&checksum::complement(fixed + options));
+            let sum = self.ip_sum + checksum::word(len) + checksum::word(id);
+            out[10..12].copy_from_slice(&checksum::complement(sum));
         } else {
-            put_u16(out, 4, (len - V6) as u16);
+            put_u16(out, 4, (out.len() - V6) as u16);
         }
-        let segment = &mut out[self.transport..];
-        let len = segment.len() as u16;
-        let field = if self.kind == Kind::Tcp {
-            let sequence = u32_at(segment, 4).wrapping_add((index * self.size) as u32);
+        let len = (out.len() - self.transport) as u16;
+        let segment = &mut out[self.transport..self.payload];
+        let tcp = self.kind == Kind::Tcp;
+        let (field, varying) = if tcp {
+            let given = &self.packet[self.transport..self.payload];
+            let sequence = u32_at(given, 4).wrapping_add((index * self.size) as u32);
+            let first_only = if index > 0 { tcp::CWR } else { 0 };
+            let last_only = if index + 1 < self.count { tcp::FIN | tcp::PSH } else { 0 };
+            let flags = u16_at(given, 12) & !u16::from(first_only | last_only);
             segment[4..8].copy_from_slice(&sequence.to_be_bytes());
-            if index > 0 {
-                segment[13] &= !tcp::CWR;
-            }
-            if index + 1 < self.count {
-                segment[13] &= !(tcp::FIN | tcp::PSH);
-            }
-            tcp::CHECKSUM
+            put_u16(segment, 12, flags);
+            let sequence = checksum::word((sequence >> 16) as u16) + checksum::word(sequence as u16);
+            (tcp::CHECKSUM, sequence + checksum::word(flags))
         } else {
             put_u16(segment, 4, len);
-            udp::CHECKSUM
+            (udp::CHECKSUM, checksum::word(len))
         };
-        let Some(pseudo) = self.pseudo else { return };
-        segment[field..field + 2].fill(0);
-        let sum = checksum::complement(checksum::sum(segment) + pseudo + checksum::word(len));
-        segment[field..field + 2].copy_from_slice(&if self.kind == Kind::Udp { present(sum) } else { sum });
+        let Some(common) = self.transport_sum else { return };
+        let sum = checksum::complement(common + varying + payload + checksum::word(len));
+        segment[field..field + 2].copy_from_slice(&if tcp { sum } else { present(sum) });
     }
+}
+
+/// The sum of a header, which is at most 60 bytes, but for some of its fields.
+fn sum_without(header: &[u8], fields: &[Range<usize>]) -> u64 {
+    let mut copy = [0; 60];
+    let copy = &mut copy[..header.len()];
+    copy.copy_from_slice(header);
+    for field in fields {
+        copy[field.clone()].fill(0);
+    }
+    checksum::sum(copy)
 }
 
 /// A UDP checksum that comes out as zero is sent as its other form: zero says that there is none (RFC 768).

@@ -129,8 +129,9 @@ impl Headers {
     /// Whether both packets are of one flow: protocol, addresses and ports.
     #[inline]
     pub fn same_flow(&self, other: &Self, own: &[u8], others: &[u8]) -> bool {
-        let key = if self.v4 { 12..24 } else { 8..44 };
-        self.v4 == other.v4 && self.tcp == other.tcp && own[key.clone()] == others[key]
+        self.v4 == other.v4
+            && self.tcp == other.tcp
+            && if self.v4 { own[12..24] == others[12..24] } else { own[8..44] == others[8..44] }
     }
 
     /// Whether the headers of two packets of a flow are the same, but for what segments differ in.
