@@ -20,7 +20,7 @@ use crate::virtio::{F_NEEDS_CSUM, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Vir
 use flows::Flows;
 use headers::{Class, Headers};
 
-/// Most datagrams in a joined one: as many as Linux joins or takes at once (`UDP_MAX_SEGMENTS` before 6.9).
+/// Most datagrams in a joined one: as many as Linux joins (`UDP_GRO_CNT_MAX`), and all that older ones cut.
 pub const MAX_UDP_SEGMENTS: usize = 64;
 /// Most segments in a joined one: a `writev` takes 1024 pieces.
 pub const MAX_TCP_SEGMENTS: usize = 512;

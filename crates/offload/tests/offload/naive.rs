@@ -218,9 +218,11 @@ pub fn filler(len: usize, seed: u64) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 24) as u8
+        state.to_ne_bytes()
     };
-    (0..len).map(|_| next()).collect()
+    let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| next()).collect();
+    bytes.truncate(len);
+    bytes
 }
 
 /// All that a packet is cut into, by the crate.

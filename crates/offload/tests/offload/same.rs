@@ -27,7 +27,7 @@ fn batch(coalescer: &mut Coalescer, packets: &[Vec<u8>]) -> Vec<(VirtioHeader, V
     coalescer.finish(&mut arena);
     let write = |write: tombolo_offload::Write<'_>| {
         let pieces = write.pieces.iter().map(|p| &arena[p.start as usize..p.end as usize]);
-        let bytes: Vec<u8> = pieces.flatten().copied().collect();
+        let bytes = pieces.collect::<Vec<_>>().concat();
         assert_eq!(write.header == VirtioHeader::NONE, write.pieces.len() == 1);
         (write.header, bytes)
     };
@@ -77,13 +77,15 @@ pub fn without_ids(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
 /// In each flow the same packets in the same order, what is in none between the same.
 pub fn assert_same(input: &[Vec<u8>], output: &[Vec<u8>]) {
     assert_eq!(input.len(), output.len());
-    let mut flows: Vec<_> = input.iter().map(|p| flow(p)).collect();
+    let with_flow = |packets: &'_ [Vec<u8>]| packets.iter().map(|p| flow(p)).collect::<Vec<_>>();
+    let (before, after) = (with_flow(input), with_flow(output));
+    let mut flows = before.clone();
     flows.sort();
     flows.dedup();
-    for it in flows {
-        let of = |packets: &[Vec<u8>]| -> Vec<Vec<u8>> {
-            packets.iter().filter(|p| flow(p).is_none_or(|f| Some(f) == it)).cloned().collect()
-        };
-        assert_eq!(of(input), of(output), "flow {it:?}");
+    for it in &flows {
+        let of = |flow: &Option<Vec<u8>>| flow.is_none() || flow == it;
+        let input = input.iter().zip(&before).filter(|(_, flow)| of(flow)).map(|(packet, _)| packet);
+        let output = output.iter().zip(&after).filter(|(_, flow)| of(flow)).map(|(packet, _)| packet);
+        assert!(input.eq(output), "flow {it:?}: what came out is not what went in");
     }
 }
