@@ -26,6 +26,10 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(576..))]
     mtu: Option<u16>,
 
+    /// Take packets one by one from the kernel, without segmentation offloads: slower; for a kernel that gets them wrong
+    #[arg(long)]
+    no_offloads: bool,
+
     /// Stay in the foreground; that is what it does anyway (wireguard-go's flag, for scripts that pass it)
     #[arg(long, short)]
     foreground: bool,
@@ -40,8 +44,8 @@ pub struct Args {
 /// # Errors
 /// Where the interface or the control socket can't be made, or the device fails while it runs.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { iface, socket_dir, fwmark, mtu, foreground: _, own_session } = args;
-    embedded::run(Options { iface, socket_dir, fwmark, mtu, own_session }).await?;
+    let Args { iface, socket_dir, fwmark, mtu, no_offloads, foreground: _, own_session } = args;
+    embedded::run(Options { iface, socket_dir, fwmark, mtu, offloads: !no_offloads, own_session }).await?;
     Ok(())
 }
 

@@ -14,7 +14,9 @@ use tombolo_wireguard::embedded::{Options, run};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Some(options) = options(std::env::args().skip(1)) else {
-        eprintln!("usage: device wireguard IFACE [--socket-dir DIR] [--fwmark N] [--mtu N] [--own-session]");
+        eprintln!(
+            "usage: device wireguard IFACE [--socket-dir DIR] [--fwmark N] [--mtu N] [--no-offloads] [--own-session]"
+        );
         return ExitCode::from(2);
     };
     match run(options).await {
@@ -28,13 +30,20 @@ async fn main() -> ExitCode {
 
 fn options(mut args: impl Iterator<Item = String>) -> Option<Options> {
     let (command, iface) = (args.next()?, args.next()?);
-    let mut options =
-        Options { iface, socket_dir: PathBuf::from(DEFAULT_SOCKET_DIR), fwmark: None, mtu: None, own_session: false };
+    let mut options = Options {
+        iface,
+        socket_dir: PathBuf::from(DEFAULT_SOCKET_DIR),
+        fwmark: None,
+        mtu: None,
+        offloads: true,
+        own_session: false,
+    };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--socket-dir" => options.socket_dir = PathBuf::from(args.next()?),
             "--fwmark" => options.fwmark = Some(args.next()?.parse().ok()?),
             "--mtu" => options.mtu = Some(args.next()?.parse().ok()?),
+            "--no-offloads" => options.offloads = false,
             "--own-session" => options.own_session = true,
             _ => return None,
         }

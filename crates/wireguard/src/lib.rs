@@ -5,7 +5,7 @@
 //!
 //! - the kernel's, spoken to over generic netlink ([`kernel`]);
 //! - a process of its own with a TUN interface and a control socket, spoken to over the cross-platform userspace
-//!   protocol ([`uapi`], [`userspace`]). It is ours ([`embedded`], on `gotatun`'s protocol) or anybody's:
+//!   protocol ([`uapi`], [`userspace`]). It is ours ([`embedded`]) or anybody's:
 //!   `wireguard-go` answers the same.
 //!
 //! [`device::open`] takes what is there and makes what is missing. A userspace device is a process of its own so that
@@ -13,7 +13,7 @@
 //!
 //! [`config`] reads and writes the files of wg(8), [`keys`] makes keys.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod config;
 pub mod device;

@@ -95,7 +95,8 @@ impl World {
         world.imports.insert(web(), Import { service: Service { clusters, ..two_ports() }, derived: None });
         let (here, there) = ([A, A6].map(endpoint).concat(), [B, B6].map(endpoint).concat());
         let of = |cluster: &str, ready: bool, endpoints: Vec<Endpoint>| {
-            let endpoints = endpoints.into_iter().map(|e| Endpoint { cluster: Some(cluster.into()), ready, serving: ready, ..e });
+            let endpoints =
+                endpoints.into_iter().map(|e| Endpoint { cluster: Some(cluster.into()), ready, serving: ready, ..e });
             Slice { owners: vec![Owner::Import(web())], endpoints: endpoints.collect() }
         };
         world.slices.insert("east".into(), of("east", is_a_ready, here));

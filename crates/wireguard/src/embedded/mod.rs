@@ -1,34 +1,51 @@
-//! The embedded WireGuard: `gotatun`'s protocol on a TUN interface of this network namespace, with the control socket
+//! The embedded WireGuard on a TUN interface of this network namespace, with the control socket
 //! that `wg` knows, as a process of its own ([`run`]).
 //!
 //! [`spawn`] starts such a process so that it outlives the one that asked; [`find`] finds it again. It ends by itself
 //! when its interface is deleted or on `SIGTERM`, and takes interface and socket with it. After a `kill -9` the
 //! kernel takes the interface away and the next start replaces the socket.
 //!
-//! `gotatun` has a control protocol of its own; ours is in front of it because there a changed peer loses its session,
-//! a peer before the private key ends the process, and an allowed IP that moves stays with both ([`model`] has the
-//! rules, [`tunnel`] makes them so).
+//! The protocol is `tombolo_noise`, splitting and joining packets `tombolo_offload`; what is here carries packets between
+//! the two ends in batches:
+//!
+//! ```text
+//!  TUN ──▶ outbound: read, split, seal ──▶ UDP        in order, by several threads at once (pipeline)
+//!  TUN ◀── inbound: open, check, join  ◀── UDP
+//!                 │ handshakes, rare events ▼
+//!              control: the engine of handshakes and timers
+//! ```
+//!
+//! [`shared`] is what the threads share, [`peer`] a peer as traffic finds it, [`tunnel`] the device as the control socket
+//! changes it by the rules of [`model`], [`sys`] the system calls.
 
+mod control;
+mod inbound;
+mod interface;
 mod model;
+mod outbound;
+mod outbox;
+mod peer;
+mod pipeline;
 mod process;
 mod server;
-mod tun;
+mod shared;
+mod sockets;
+mod sys;
 mod tunnel;
+mod watch;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
+use self::tunnel::Tunnel;
+use self::watch::{News, Watch};
 use crate::device::{DeviceError, check_name};
 
 pub use process::{find, spawn};
-
-/// How often a device looks after itself: well within the 180 s after which `gotatun` forgets a handshake.
-const ROUND: Duration = Duration::from_secs(15);
 
 /// MTU of the interface unless another is given: Ethernet's 1500 less IPv6, UDP and WireGuard.
 const DEFAULT_MTU: u16 = 1420;
@@ -44,6 +61,8 @@ pub struct Options {
     pub fwmark: Option<u32>,
     /// MTU of the interface in bytes; `None` is 1420.
     pub mtu: Option<u16>,
+    /// Whether the interface gives and takes joined packets where the kernel can (segmentation offloads).
+    pub offloads: bool,
     /// Leave the session of the process that started this one, and its folder.
     pub own_session: bool,
 }
@@ -53,7 +72,7 @@ pub struct Options {
 /// # Errors
 /// Where the interface or the socket can't be made; and when the device fails while it runs.
 pub async fn run(options: Options) -> Result<(), DeviceError> {
-    let Options { iface, socket_dir, fwmark, mtu, own_session } = options;
+    let Options { iface, socket_dir, fwmark, mtu, offloads, own_session } = options;
     check_name(&iface)?;
     if own_session {
         process::leave_session();
@@ -62,40 +81,43 @@ pub async fn run(options: Options) -> Result<(), DeviceError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| start(format!("signals: {e}")))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| start(format!("signals: {e}")))?;
 
-    let tun = tun::open(&iface, mtu.unwrap_or(DEFAULT_MTU))?;
-    let watch = tun::Watch::new(&iface).map_err(|e| start(format!("watching the interface: {e}")))?;
-    let tunnel = Mutex::new(tunnel::Tunnel::new(tun, fwmark).await.map_err(|e| start(e.to_string()))?);
+    let mtu = mtu.unwrap_or(DEFAULT_MTU);
+    let tun = interface::open(&iface, mtu, offloads)?;
+    let offloads = tun.offloads();
+    let mut watch = Watch::new(&iface).map_err(|e| start(format!("watching the interface: {e}")))?;
+    let tunnel = Mutex::new(Tunnel::new(tun, mtu, fwmark).map_err(|e| start(e.to_string()))?);
     let server = server::Server::bind(&socket_dir, &iface)?;
-    tracing::info!(iface, socket = %server.path().display(), "WireGuard device is up");
+    tracing::info!(
+        iface,
+        socket = %server.path().display(),
+        tcp_offload = offloads.tcp,
+        udp_offload = offloads.udp,
+        udp_buffer = sockets::BUFFER,
+        "WireGuard device is up"
+    );
 
     let mut connections = FuturesUnordered::new();
-    let mut rounds = tokio::time::interval(ROUND);
-    let result = loop {
+    loop {
         tokio::select! {
             accepted = server.accept() => match accepted {
                 Ok(stream) => connections.push(server::serve(stream, &tunnel)),
                 Err(error) => tracing::warn!(iface, %error, "control socket does not accept"),
             },
             Some(()) = connections.next() => {}
-            _ = rounds.tick() => {
-                let mut tunnel = tunnel.lock().await;
-                if tunnel.has_failed() {
-                    let reason = "its UDP socket or its interface failed (see the log); start it again".to_owned();
-                    break Err(DeviceError::Failed { iface: iface.clone(), reason });
+            news = watch.next() => match news {
+                News::Mtu(mtu) => tunnel.lock().await.set_mtu(mtu),
+                News::Deleted => {
+                    tracing::info!(iface, "the interface was deleted");
+                    break;
                 }
-                tunnel.look_after().await;
-            }
-            () = watch.deleted() => {
-                tracing::info!(iface, "the interface was deleted");
-                break Ok(());
-            }
-            _ = terminate.recv() => break Ok(()),
-            _ = interrupt.recv() => break Ok(()),
+            },
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
         }
-    };
+    }
     drop(server);
     drop(connections);
-    tunnel.into_inner().stop().await;
+    tunnel.into_inner().stop();
     tracing::info!(iface, "WireGuard device is down");
-    result
+    Ok(())
 }

@@ -130,8 +130,8 @@ async fn answer(request: &[u8], tunnel: &Mutex<Tunnel>) -> String {
         Err(error) => Err(error),
     };
     match request {
-        Ok(Request::Get) => render_status(&tunnel.lock().await.status().await) + &render_errno(0),
-        Ok(Request::Set(set)) => match tunnel.lock().await.set(&set).await {
+        Ok(Request::Get) => render_status(&tunnel.lock().await.status()) + &render_errno(0),
+        Ok(Request::Set(set)) => match tunnel.lock().await.set(&set) {
             Ok(()) => render_errno(0),
             Err(errno) => render_errno(errno as i32),
         },

@@ -1,211 +1,217 @@
-//! `gotatun`'s device, made to be what the [`Model`] says.
+//! The device as the control socket sees it: made to be what the [`Model`] says.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::io::{self, PipeWriter};
+use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
-use futures::FutureExt as _;
-use gotatun::device::configure::DeviceWrite;
-use gotatun::device::{self, DefaultDeviceTransports, DeviceBuilder, Peer as TunnelPeer};
-use gotatun::tun::tun_async_device::TunDevice;
-use ipnetwork::IpNetwork;
 use nix::errno::Errno;
-use tombolo_net::wireguard::{DeviceStatus, Key, Peer, PeerStatus};
-use x25519_dalek::{PublicKey, StaticSecret};
+use tombolo_net::wireguard::{DeviceStatus, Peer as PeerConfig, PeerStatus};
+use tombolo_noise::{Engine, Now};
 
-use super::model::{Model, Patch, PeerModel, Step};
+use super::model::{Model, Step};
+use super::outbox::Outbox;
+use super::peer::{Peer, Table, read, write};
+use super::pipeline::{Pipeline, lock};
+use super::shared::{Order, Shared};
+use super::sockets::Sockets;
+use super::sys::tun::Tun;
+use super::sys::udp::Endpoint;
+use super::{control, inbound, outbound};
 use crate::uapi::Set;
 
-/// How long an attempt at a handshake may hold up the control socket: it only has to be sent.
-const SENT: Duration = Duration::from_millis(50);
+/// The most threads for one direction of one socket or interface.
+const MAX_WORKERS: usize = 8;
 
-/// A device. Without a private key it is suspended: it has its peers, and neither a UDP socket nor traffic.
+/// A device and its threads. Without a private key it has its peers, and neither a UDP socket nor traffic.
 pub(super) struct Tunnel {
-    device: device::Device<DefaultDeviceTransports>,
+    shared: Arc<Shared>,
     model: Model,
-    /// `gotatun` forgets a handshake together with the session, after 180 s.
-    handshakes: BTreeMap<Key, SystemTime>,
+    listen_port: u16,
+    fwmark: u32,
+    workers: usize,
+    outbox: Outbox,
+    threads: Vec<JoinHandle<()>>,
+    /// Its end tells those who wait for the interface to stop.
+    stop: PipeWriter,
 }
 
 impl Tunnel {
     /// A device without key and peers on the interface.
-    pub(super) async fn new(tun: TunDevice, fwmark: Option<u32>) -> Result<Self, device::Error> {
-        // A peer can't be added to a device without a key, so that it has one that nobody knows until it gets its own.
-        let mut builder = DeviceBuilder::new()
-            .with_default_udp()
-            .with_ip(tun)
-            .with_private_key(StaticSecret::random())
-            .suspended(true);
-        if let Some(mark) = fwmark {
-            builder = builder.with_fwmark(mark);
+    pub(super) fn new(tun: Tun, mtu: u16, fwmark: Option<u32>) -> io::Result<Self> {
+        let (orders, ordered) = mpsc::channel();
+        let shared = Arc::new(Shared::new(tun, usize::from(mtu), orders));
+        let (stopped, stop) = io::pipe()?;
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(MAX_WORKERS);
+        let mut threads = Vec::new();
+        threads.push(spawn("wg-control", {
+            let shared = Arc::clone(&shared);
+            move || control::run(&shared, &ordered)
+        })?);
+        let pipeline = Arc::new(Pipeline::default());
+        for _ in 0..workers {
+            let (worker, pipeline, stopped) =
+                (outbound::Worker::new(Arc::clone(&shared)), Arc::clone(&pipeline), stopped.try_clone()?);
+            threads.push(spawn("wg-out", move || worker.run(&pipeline, stopped.as_fd()))?);
         }
-        Ok(Self { device: builder.build().await?, model: Model::default(), handshakes: BTreeMap::new() })
+        Ok(Self {
+            shared,
+            model: Model::default(),
+            listen_port: 0,
+            fwmark: fwmark.unwrap_or(0),
+            workers,
+            outbox: Outbox::new(),
+            threads,
+            stop,
+        })
     }
 
     /// What the device is.
-    pub(super) async fn status(&mut self) -> DeviceStatus {
-        let (listen_port, fwmark, peers) =
-            self.device.read(async |device| (device.listen_port(), device.fwmark(), device.peers().await)).await;
-        let now = SystemTime::now();
-        let mut status = DeviceStatus {
-            private_key: self.model.private_key,
-            listen_port,
-            fwmark: fwmark.unwrap_or(0),
-            peers: Vec::with_capacity(peers.len()),
-        };
-        for tunnel in peers {
-            let public_key = Key(tunnel.peer.public_key.to_bytes());
-            let Some(model) = self.model.peers.get(&public_key) else { continue };
-            if let Some(at) = tunnel.stats.last_handshake.and_then(|ago| now.checked_sub(ago)) {
-                self.handshakes.insert(public_key, at);
-            }
-            status.peers.push(PeerStatus {
-                peer: Peer {
-                    public_key,
+    pub(super) fn status(&self) -> DeviceStatus {
+        let engine = lock(&self.shared.engine);
+        let table = read(&self.shared.table);
+        let peers = self.model.peers.iter().filter_map(|(key, model)| {
+            let peer = table.peers.get(key)?;
+            Some(PeerStatus {
+                peer: PeerConfig {
+                    public_key: *key,
                     preshared_key: model.preshared_key,
-                    endpoint: tunnel.peer.endpoint,
+                    endpoint: peer.endpoint().map(|endpoint| endpoint.to),
                     persistent_keepalive: model.persistent_keepalive,
                     allowed_ips: model.allowed_ips.iter().copied().collect(),
                 },
-                last_handshake: self.handshakes.get(&public_key).copied(),
-                rx_bytes: tunnel.stats.rx_bytes as u64,
-                tx_bytes: tunnel.stats.tx_bytes as u64,
-            });
+                last_handshake: engine.last_handshake(key),
+                rx_bytes: peer.received.load(Ordering::Relaxed),
+                tx_bytes: peer.sent.load(Ordering::Relaxed),
+            })
+        });
+        DeviceStatus {
+            private_key: self.model.private_key,
+            listen_port: self.listen_port,
+            fwmark: self.fwmark,
+            peers: peers.collect(),
         }
-        status.peers.sort_by_key(|status| status.peer.public_key);
-        status
     }
 
     /// Does what the request says.
     ///
     /// # Errors
-    /// The number that the client gets. If the new port can't be had (`EADDRINUSE`), the old one is kept.
-    pub(super) async fn set(&mut self, set: &Set) -> Result<(), Errno> {
+    /// The number that the client gets. If the new port can't be had (`EADDRINUSE`), nothing has changed.
+    pub(super) fn set(&mut self, set: &Set) -> Result<(), Errno> {
         let (after, steps) = self.model.plan(set);
+        let fwmark = set.fwmark.unwrap_or(self.fwmark);
+        self.listen(after.private_key.is_some(), set.listen_port, fwmark).map_err(|error| {
+            tracing::warn!(%error, "a change failed: nothing has changed");
+            error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+        })?;
         let before = std::mem::replace(&mut self.model, after);
-        for step in &steps {
-            if let Step::Remove(key) = step {
-                self.handshakes.remove(key);
+        let (shared, model) = (Arc::clone(&self.shared), &self.model);
+        shared.drive(&mut self.outbox, None, |engine, now| {
+            if before.private_key != model.private_key {
+                engine.set_private_key(model.private_key, now);
             }
-        }
-        let key = self.model.private_key.filter(|key| Some(*key) != before.private_key);
-        let old_port = self.device.read(async |device| device.listen_port()).await;
-        let mut result = self.write(key, set, steps).await;
-        match (before.private_key.is_some(), self.model.private_key.is_some()) {
-            (true, false) => self.device.suspend().await,
-            (false, true) if result.is_ok() => result = self.resume().await,
-            _ => {}
-        }
-        let Err(error) = result else { return Ok(()) };
-        tracing::warn!(%error, "a change failed");
-        if before.private_key.is_none() && self.model.private_key.is_some() {
-            self.device.suspend().await;
-            self.model.private_key = None;
-        }
-        if let Err(error) = self.device.set_listen_port(old_port).await {
-            tracing::error!(%error, port = old_port, "the port before the change can't be had again");
-        }
-        Err(errno(&error))
+            let mut table = write(&shared.table);
+            for step in steps {
+                make(engine, &mut table, step, now);
+            }
+            let routes = model.peers.iter();
+            table.set_routes(routes.flat_map(|(key, peer)| peer.allowed_ips.iter().map(move |net| (net, key))));
+        });
+        // The thread for handshakes may have slept without an end.
+        shared.order(Order::Look);
+        Ok(())
     }
 
-    /// Whether the device can't go on.
-    pub(super) fn has_failed(&mut self) -> bool {
-        self.device.wait().now_or_never().is_some()
-    }
-
-    /// Remembers handshakes, and tries again those that `gotatun` has given up (after 90 s) although the peer is to be
-    /// kept alive.
-    pub(super) async fn look_after(&mut self) {
-        if self.model.private_key.is_none() {
-            return;
-        }
-        for status in self.status().await.peers {
-            if status.peer.persistent_keepalive.is_some() && status.peer.endpoint.is_some() {
-                let key = PublicKey::from(status.peer.public_key.0);
-                // Nothing happens where there is a session or a handshake is on its way.
-                let _ = tokio::time::timeout(SENT, self.device.force_handshake(&key)).await;
-            }
-        }
+    /// The interface's MTU has changed.
+    pub(super) fn set_mtu(&self, mtu: u32) {
+        self.shared.mtu.store(mtu as usize, Ordering::Relaxed);
     }
 
     /// Ends the device; the interface goes with it.
-    pub(super) async fn stop(self) {
-        self.device.stop().await;
-    }
-
-    /// In one piece: no packet sees half of it.
-    async fn write(&self, key: Option<Key>, set: &Set, steps: Vec<Step>) -> Result<(), device::Error> {
-        self.device
-            .write(async |device| {
-                if let Some(key) = key {
-                    device.set_private_key(StaticSecret::from(key.0)).await;
-                }
-                if let Some(port) = set.listen_port {
-                    device.set_listen_port(port);
-                }
-                for step in steps {
-                    make(device, step).await;
-                }
-                set.fwmark.map_or(Ok(()), |mark| device.set_fwmark(mark))
-            })
-            .await?
-    }
-
-    async fn resume(&self) -> Result<(), device::Error> {
-        self.device.resume().await?;
-        if self.model.peers.is_empty() {
-            // A device without peers is not connected by `resume`, nor by the first peer; by this it is.
-            self.device.clear_peers().await?;
+    pub(super) fn stop(self) {
+        self.shared.is_stopped.store(true, Ordering::Release);
+        if let Some(sockets) = self.shared.set_sockets(None) {
+            sockets.close();
         }
+        self.shared.order(Order::Look);
+        drop(self.stop);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+
+    /// Has sockets, with the port and the mark, or none. What can fail is done first.
+    fn listen(&mut self, wanted: bool, port: Option<u16>, fwmark: u32) -> io::Result<()> {
+        let present = self.shared.sockets();
+        let is_as_wanted = |sockets: &Sockets| port.is_none_or(|port| port == sockets.port());
+        match present.filter(|sockets| is_as_wanted(sockets)) {
+            Some(sockets) if wanted => sockets.set_fwmark(fwmark)?,
+            _ if wanted => self.open(port.unwrap_or(self.listen_port), fwmark)?,
+            _ => {
+                if let Some(sockets) = self.shared.set_sockets(None) {
+                    sockets.close();
+                }
+                self.listen_port = port.unwrap_or(self.listen_port);
+            }
+        }
+        self.fwmark = fwmark;
+        Ok(())
+    }
+
+    fn open(&mut self, port: u16, fwmark: u32) -> io::Result<()> {
+        let sockets = Arc::new(Sockets::open(port, fwmark)?);
+        for is_v6 in [false, true] {
+            if sockets.of(is_v6).is_none() {
+                continue;
+            }
+            let pipeline = Arc::new(Pipeline::default());
+            for _ in 0..self.workers {
+                let worker = inbound::Worker::new(Arc::clone(&self.shared), Arc::clone(&sockets));
+                let pipeline = Arc::clone(&pipeline);
+                self.threads.push(spawn("wg-in", move || worker.run(&pipeline, is_v6))?);
+            }
+        }
+        self.listen_port = sockets.port();
+        if let Some(before) = self.shared.set_sockets(Some(sockets)) {
+            before.close();
+        }
+        // Those of the sockets before end by themselves.
+        self.threads.retain(|thread| !thread.is_finished());
         Ok(())
     }
 }
 
-async fn make(device: &mut DeviceWrite<'_, DefaultDeviceTransports>, step: Step) {
+fn make(engine: &mut Engine, table: &mut Table, step: Step, now: Now) {
+    let at = |to| Endpoint { to, from: None };
     match step {
         Step::Remove(key) => {
-            device.remove_peer(&PublicKey::from(key.0)).await;
+            engine.remove_peer(&key);
+            table.peers.remove(&key);
+            table.sessions.retain(|_, receiving| receiving.peer.key != key);
         }
-        Step::Add(key, peer, endpoint) => {
-            let PeerModel { preshared_key, persistent_keepalive, allowed_ips } = peer;
-            let mut new = TunnelPeer::new(PublicKey::from(key.0)).with_allowed_ips(networks(allowed_ips));
-            new.preshared_key = preshared_key.map(|key| key.0);
-            new.keepalive = persistent_keepalive;
-            new.endpoint = endpoint;
-            device.add_peer(new);
+        Step::Add(key, model, endpoint) => {
+            let activity = engine.add_peer(key, model.preshared_key, model.persistent_keepalive, now);
+            let peer = Peer::new(key, activity);
+            if let Some(to) = endpoint {
+                peer.roam(at(to));
+            }
+            table.peers.insert(key, Arc::new(peer));
         }
         Step::Modify(key, patch) => {
-            let Patch { preshared_key, persistent_keepalive, endpoint, allowed_ips } = patch;
-            device
-                .modify_peer(&PublicKey::from(key.0), |peer| {
-                    if let Some(preshared_key) = preshared_key {
-                        peer.set_preshared_key(preshared_key.map(|key| key.0));
-                    }
-                    if let Some(seconds) = persistent_keepalive {
-                        peer.set_keepalive(seconds);
-                    }
-                    if endpoint.is_some() {
-                        peer.set_endpoint(endpoint);
-                    }
-                    if let Some(ips) = allowed_ips {
-                        peer.clear_allowed_ips();
-                        peer.add_allowed_ips(networks(ips));
-                    }
-                })
-                .await;
+            if let (Some(to), Some(peer)) = (patch.endpoint, table.peers.get(&key)) {
+                peer.roam(at(to));
+            }
+            if let Some(preshared_key) = patch.preshared_key {
+                engine.set_preshared_key(&key, preshared_key);
+            }
+            if let Some(seconds) = patch.persistent_keepalive {
+                engine.set_persistent_keepalive(&key, seconds, now);
+            }
         }
     }
 }
 
-fn networks(ips: impl IntoIterator<Item = ipnet::IpNet>) -> impl Iterator<Item = IpNetwork> {
-    // A length that fits the one type fits the other.
-    ips.into_iter().filter_map(|ip| IpNetwork::new(ip.addr(), ip.prefix_len()).ok())
-}
-
-fn errno(error: &device::Error) -> Errno {
-    match error {
-        device::Error::IoError(error) | device::Error::Bind(error, _) => {
-            error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
-        }
-        _ => Errno::EIO,
-    }
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }

@@ -25,8 +25,8 @@ fn are_right(pair: &Pair) {
     for (from, to, addresses) in [(a, b, B), (b, a, A)] {
         let capture = capture(to);
         for address in addresses {
-            transfer(from, to, address, 300_000);
-            transfer(to, from, if addresses == B { A } else { B }[usize::from(address.contains(':'))], 300_000);
+            transfer(from, to, address, 2_000_000);
+            transfer(to, from, if addresses == B { A } else { B }[usize::from(address.contains(':'))], 2_000_000);
             assert!(datagrams(from, to, address, 1420, 200) > 0);
         }
         without_checksum(from, to, addresses[0]);

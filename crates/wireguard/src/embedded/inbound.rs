@@ -1,0 +1,168 @@
+//! From the network to the TUN.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tombolo_noise::{OVERHEAD, Opened, Session, receiver_index};
+use tombolo_offload::{Coalescer, Limits, decapsulate_ecn, ip_len, source};
+
+use super::outbox::Outbox;
+use super::peer::{Receiving, Table, read};
+use super::pipeline::Pipeline;
+use super::shared::{LastRoute, Shared};
+use super::sockets::Sockets;
+use super::sys::tun::Vectors;
+use super::sys::udp::{Endpoint, Inbox, Received};
+
+/// One of the threads that receive from a socket, open and write to the interface.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    sockets: Arc<Sockets>,
+    inbox: Inbox,
+    batch: Batch,
+    vectors: Vectors,
+    outbox: Outbox,
+}
+
+/// What was received at once, on its way to the interface.
+struct Batch {
+    /// The session of the messages that came last, one after the other, and those of them that are authentic.
+    receiving: Option<Receiving>,
+    opened: Vec<Message>,
+    route: LastRoute,
+    coalescer: Coalescer,
+    /// Sessions whose first message this is.
+    unconfirmed: Vec<Arc<Session>>,
+}
+
+/// An authentic message.
+struct Message {
+    counter: u64,
+    text: Range<usize>,
+    endpoint: Endpoint,
+    ecn: u8,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, sockets: Arc<Sockets>) -> Self {
+        let offloads = shared.tun.offloads();
+        Self {
+            shared,
+            sockets,
+            inbox: Inbox::new(),
+            batch: Batch {
+                receiving: None,
+                opened: Vec::new(),
+                route: LastRoute::default(),
+                coalescer: Coalescer::new(Limits { tcp: offloads.tcp, udp: offloads.udp }),
+                unconfirmed: Vec::new(),
+            },
+            vectors: Vectors::default(),
+            outbox: Outbox::new(),
+        }
+    }
+
+    /// Works until the sockets are closed.
+    pub(super) fn run(mut self, pipeline: &Pipeline, is_v6: bool) {
+        let sockets = Arc::clone(&self.sockets);
+        let Some(socket) = sockets.of(is_v6) else { return };
+        loop {
+            let (ticket, result) = pipeline.take(|| self.inbox.receive(socket));
+            if sockets.is_closed() {
+                return;
+            }
+            if let Err(error) = result {
+                // An error that an earlier packet met (ICMP) comes up here; the socket goes on.
+                tracing::debug!(%error, "receiving");
+                continue;
+            }
+            self.open();
+            // Before the packets are handed on: their answers are sent with the new session already.
+            for session in self.batch.unconfirmed.drain(..) {
+                self.shared.drive(&mut self.outbox, None, |engine, now| engine.confirm(&session, now));
+            }
+            ticket.wait();
+            let (arena, _) = self.inbox.parts();
+            for write in self.batch.coalescer.writes() {
+                if let Err(error) = self.shared.tun.write(write.header, arena, write.pieces, &mut self.vectors) {
+                    tracing::trace!(%error, "the interface did not take a packet");
+                }
+            }
+        }
+    }
+
+    fn open(&mut self) {
+        let now = Instant::now();
+        let table = read(&self.shared.table);
+        let (arena, received) = self.inbox.parts();
+        let batch = &mut self.batch;
+        batch.coalescer.begin();
+        batch.route.forget();
+        for Received { endpoint, bytes, segment, ecn } in received {
+            for start in bytes.clone().step_by(*segment) {
+                let range = start..bytes.end.min(start + segment);
+                let message = &mut arena[range];
+                let Some(index) = receiver_index(message) else {
+                    if message.first().is_some_and(|kind| (1..=3).contains(kind)) {
+                        self.shared.queue_handshake(message, *endpoint);
+                    }
+                    continue;
+                };
+                if batch.receiving.as_ref().is_none_or(|r| r.session.local_index() != index) {
+                    batch.check(&self.shared, &table, arena, now);
+                    batch.receiving = table.sessions.get(&index).filter(|r| r.session.may_receive(now)).cloned();
+                }
+                let Some(receiving) = &batch.receiving else { continue };
+                let message = &mut arena[start..bytes.end.min(start + segment)];
+                let Ok(Opened { counter, plaintext }) = receiving.session.open(message) else { continue };
+                let text = start + plaintext.start..start + plaintext.end;
+                batch.opened.push(Message { counter, text, endpoint: *endpoint, ecn: *ecn });
+            }
+        }
+        batch.check(&self.shared, &table, arena, now);
+        batch.coalescer.finish(arena);
+    }
+}
+
+impl Batch {
+    /// Takes what of the session is new, and what its peer may send, to the packets for the interface.
+    fn check(&mut self, shared: &Shared, table: &Table, arena: &mut [u8], now: Instant) {
+        let Some(Receiving { session, peer }) = self.receiving.take() else { return };
+        let mut window = session.window();
+        self.opened.retain(|message| window.accept(message.counter));
+        drop(window);
+        let Some(last) = self.opened.last() else { return };
+        peer.roam(last.endpoint);
+        let bytes = self.opened.iter().map(|message| (message.text.len() + OVERHEAD) as u64);
+        peer.received.fetch_add(bytes.sum(), Ordering::Relaxed);
+        peer.activity.received_any(now);
+        if !session.is_confirmed() {
+            self.unconfirmed.push(Arc::clone(&session));
+        }
+        let mut has_data = false;
+        for Message { text, ecn, .. } in self.opened.drain(..) {
+            if text.is_empty() {
+                continue;
+            }
+            has_data = true;
+            let Some(length) = ip_len(&arena[text.clone()]) else { continue };
+            let packet = text.start..text.start + length;
+            let Some(from) = source(&arena[packet.clone()]) else { continue };
+            if !self.route.find(table, from).is_some_and(|owner| Arc::ptr_eq(owner, &peer)) {
+                continue;
+            }
+            if ecn == 0 || decapsulate_ecn(ecn, &mut arena[packet.clone()]) {
+                self.coalescer.push(arena, packet);
+            }
+        }
+        if has_data {
+            peer.activity.received_data(now);
+        }
+        if session.wants_rekey_after_receive(now) {
+            shared.ask_for_handshake(&peer, now);
+        }
+        shared.wake();
+    }
+}
