@@ -247,6 +247,11 @@ fn identifications_that_stay_the_same_stay_joined() {
     // From staying to counting and back: each change begins a group.
     specs[3].id = 3;
     assert_eq!(joined(ALL, &bytes(&specs)).len(), 3);
+    for ids in [[5, 6, 5], [5, 5, 6], [5, 5, 7]] {
+        let mut three = specs[..3].to_vec();
+        three.iter_mut().zip(ids).for_each(|(spec, id)| spec.id = id);
+        assert_eq!(joined(ALL, &bytes(&three)).len(), 2, "{ids:?}");
+    }
     specs.iter_mut().for_each(|s| s.df = false);
     assert_eq!(joined(ALL, &bytes(&specs)).len(), 6);
 }
