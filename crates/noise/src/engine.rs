@@ -170,7 +170,7 @@ impl Engine {
         peer.activity()
     }
 
-    /// Removes a peer; its sessions end.
+    /// Removes a peer; its sessions end. Events that wait already may still name it.
     pub fn remove_peer(&mut self, key: &Key) {
         if let Some(mut peer) = self.peers.remove(key) {
             peer.forget(&mut self.shared);

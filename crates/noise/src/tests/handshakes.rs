@@ -58,6 +58,30 @@ fn a_responder_does_not_send_before_it_has_received() {
 }
 
 #[test]
+fn a_session_that_was_not_confirmed_outlives_the_next_initiation() {
+    let mut world = World::pair();
+    world.initiate(0);
+    world.run(30 * MS);
+    // The response arrives; what would confirm the session does not, nor does the response to the next initiation.
+    world.fate = Box::new(|datagram| if datagram.kind() == 1 { vec![20 * MS] } else { Vec::new() });
+    world.run(6 * SECOND);
+    world.initiate(0);
+    world.run(SECOND);
+    assert_eq!((world.devices[0].established, world.devices[1].established), (1, 2));
+    world.heal();
+    world.send(0, &numbered(1));
+    world.run(30 * MS);
+    world.send(1, &numbered(2));
+    world.run(30 * MS);
+    assert_eq!(world.devices[1].received, [numbered(1)]);
+    assert_eq!(world.devices[0].received, [numbered(2)], "it is the only one that both have, and is used");
+    world.run(10 * SECOND);
+    let (one, two) = world.keys(0);
+    let ends = [world.devices[0].sending[&two].created(), world.devices[1].sending[&one].created()];
+    assert!(ends.iter().all(|created| *created > world.epoch + 6 * SECOND), "until the next comes up");
+}
+
+#[test]
 fn the_time_of_the_last_handshake_stays() {
     let mut world = World::pair();
     let (one, two) = world.keys(0);

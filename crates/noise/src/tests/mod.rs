@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cookies;
 mod handshakes;
+mod lossy;
 mod oracle;
 mod refused;
 mod sessions;
