@@ -55,8 +55,9 @@ pub fn classify(packet: &[u8], limits: Limits) -> Class {
     match protocol {
         protocol::TCP if limits.tcp => tcp(packet, segment, v4).map_or(Class::Unknown, Class::Flow),
         protocol::UDP if limits.udp => udp(packet, segment, v4).map_or(Class::Unknown, Class::Flow),
-        protocol::TCP | protocol::UDP | protocol::ICMP | protocol::ICMPV6 => Class::Apart,
+        protocol::TCP | protocol::UDP | protocol::ICMPV6 => Class::Apart,
         _ if v4 => Class::Apart,
+        // It may be an extension header, with anything behind it.
         _ => Class::Unknown,
     }
 }
