@@ -293,6 +293,7 @@ impl Peer {
     pub(crate) fn forget(&mut self, shared: &mut Shared) {
         self.drop_pending(shared);
         self.retry = None;
+        self.handshake_sent = None;
         for session in [self.previous.take(), self.current.take(), self.next.take()].into_iter().flatten() {
             end(&session, shared);
         }
