@@ -86,6 +86,22 @@ pub fn is_wide() -> bool {
     is_wide
 }
 
+/// Seals and opens what the bytes say (key, counter, text) as `ring` does it, or panics. For the fuzzer.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let Some((bytes, text)) = bytes.split_first_chunk::<40>() else { return };
+    let (Some(key), Some(counter)) = (bytes.first_chunk(), bytes.last_chunk()) else { return };
+    let (key, counter) = (Key::new(key), u64::from_le_bytes(*counter));
+    let (mut ours, mut rings) = (text.to_vec(), text.to_vec());
+    let tag = key.seal(counter, &mut ours).unwrap_or_default();
+    let expected = key.ring.seal_in_place_append_tag(nonce(counter), Aad::empty(), &mut rings);
+    assert!(
+        expected.is_ok() && rings[..text.len()] == ours && rings[text.len()..] == tag,
+        "sealed otherwise than by ring"
+    );
+    assert!(key.open(counter, &mut rings) == Ok(text.len()) && rings[..text.len()] == *text, "not opened");
+}
+
 fn nonce(counter: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&counter.to_le_bytes());

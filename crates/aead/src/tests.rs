@@ -42,6 +42,13 @@ fn every_length_is_as_ring_has_it() {
     }
 }
 
+#[test]
+fn the_fuzzer_s_question_is_answered() {
+    for length in [0, 39, 40, 41, 400, 1464] {
+        fuzz(&vec![0xa5; length]);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 

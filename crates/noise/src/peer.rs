@@ -181,13 +181,13 @@ impl Peer {
         let timestamp = initiation.timestamp;
         let local_index = shared.new_index(self.key);
         let answer = initiation.respond(local_index, remote_index, &self.preshared);
-        let answer = answer.map_err(|_| Refused::Handshake).and_then(|(keys, message)| {
-            let Keys { initiator: opening, responder: sealing } = keys;
-            let agreed = Agreed { peer: self.key, local_index, remote_index, initiator: false, sealing, opening };
-            let session = Session::new(agreed, now.instant).map_err(|_| Refused::Handshake)?;
-            Ok((Arc::new(session), message))
-        });
-        let (session, mut message) = answer.inspect_err(|_| _ = shared.indices.remove(&local_index))?;
+        let Ok((keys, mut message)) = answer else {
+            shared.indices.remove(&local_index);
+            return Err(Refused::Handshake);
+        };
+        let Keys { initiator: opening, responder: sealing } = keys;
+        let agreed = Agreed { peer: self.key, local_index, remote_index, initiator: false, sealing, opening };
+        let session = Arc::new(Session::new(agreed, now.instant));
         self.heard = timestamp;
         self.heard_at = Some(now.instant);
         self.cookie.write_codes(&mut message, now.instant);
@@ -222,7 +222,7 @@ impl Peer {
         let Keys { initiator: sealing, responder: opening } = keys;
         let remote_index = response.sender();
         let agreed = Agreed { peer: self.key, local_index, remote_index, initiator: true, sealing, opening };
-        let session = Session::new(agreed, now.instant).map_err(|_| Refused::Handshake)?;
+        let session = Session::new(agreed, now.instant);
         let session = Arc::new(session);
         // The index is the session's from now on.
         self.pending = None;

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use ring::error::Unspecified;
+use tombolo_aead::{Key as CipherKey, Refused};
 use tombolo_net::wireguard::Key;
 
 use crate::message::{self, HEADER, OVERHEAD, TAG, write_data_header};
@@ -34,8 +33,8 @@ pub struct Session {
     remote_index: u32,
     created: Instant,
     initiator: bool,
-    sealing: LessSafeKey,
-    opening: LessSafeKey,
+    sealing: CipherKey,
+    opening: CipherKey,
     counter: AtomicU64,
     window: Mutex<Window>,
     confirmed: AtomicBool,
@@ -76,21 +75,20 @@ pub(crate) struct Agreed {
 }
 
 impl Session {
-    pub(crate) fn new(agreed: Agreed, now: Instant) -> Result<Self, Unspecified> {
-        let key = |bytes: &[u8; 32]| UnboundKey::new(&CHACHA20_POLY1305, bytes).map(LessSafeKey::new);
-        Ok(Self {
+    pub(crate) fn new(agreed: Agreed, now: Instant) -> Self {
+        Self {
             peer: agreed.peer,
             local_index: agreed.local_index,
             remote_index: agreed.remote_index,
             created: now,
             initiator: agreed.initiator,
-            sealing: key(&agreed.sealing)?,
-            opening: key(&agreed.opening)?,
+            sealing: CipherKey::new(&agreed.sealing),
+            opening: CipherKey::new(&agreed.opening),
             counter: AtomicU64::new(0),
             window: Mutex::new(Window::new()),
             confirmed: AtomicBool::new(agreed.initiator),
             ended: AtomicBool::new(false),
-        })
+        }
     }
 
     /// The index in messages to us.
@@ -132,10 +130,10 @@ impl Session {
         let (body, tag) = buffer.split_at_mut(buffer.len() - TAG);
         let Some((header, packet)) = body.split_first_chunk_mut::<HEADER>() else { return };
         write_data_header(header, self.remote_index, counter);
-        match self.sealing.seal_in_place_separate_tag(nonce(counter), Aad::empty(), packet) {
-            Ok(computed) => tag.copy_from_slice(computed.as_ref()),
+        match self.sealing.seal(counter, packet) {
+            Ok(computed) => tag.copy_from_slice(&computed),
             // Only a packet of 2^38 bytes is too long. What leaves us is never readable.
-            Err(Unspecified) => buffer.fill(0),
+            Err(Refused) => buffer.fill(0),
         }
     }
 
@@ -148,9 +146,9 @@ impl Session {
         if counter >= REJECT_AFTER_MESSAGES {
             return Err(OpenError::Counter);
         }
-        match self.opening.open_in_place(nonce(counter), Aad::empty(), &mut message[HEADER..]) {
-            Ok(plaintext) => Ok(Opened { counter, plaintext: HEADER..HEADER + plaintext.len() }),
-            Err(Unspecified) => Err(OpenError::Forged),
+        match self.opening.open(counter, &mut message[HEADER..]) {
+            Ok(length) => Ok(Opened { counter, plaintext: HEADER..HEADER + length }),
+            Err(Refused) => Err(OpenError::Forged),
         }
     }
 
@@ -222,11 +220,4 @@ impl fmt::Debug for Session {
             .field("initiator", &self.initiator)
             .finish_non_exhaustive()
     }
-}
-
-/// Four zero bytes, then the counter.
-fn nonce(counter: u64) -> Nonce {
-    let mut bytes = [0; 12];
-    bytes[4..].copy_from_slice(&counter.to_le_bytes());
-    Nonce::assume_unique_for_key(bytes)
 }

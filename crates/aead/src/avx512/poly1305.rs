@@ -85,11 +85,7 @@ fn load(group: &[u8; WIDE]) -> Wide {
     let middle = _mm512_or_si512(_mm512_srli_epi64::<44>(low), _mm512_slli_epi64::<20>(high));
     // The bit behind the block, 2^128.
     let end = _mm512_set1_epi64(1 << 40);
-    [
-        _mm512_and_si512(low, mask),
-        _mm512_and_si512(middle, mask),
-        _mm512_or_si512(_mm512_srli_epi64::<24>(high), end),
-    ]
+    [_mm512_and_si512(low, mask), _mm512_and_si512(middle, mask), _mm512_or_si512(_mm512_srli_epi64::<24>(high), end)]
 }
 
 #[inline]

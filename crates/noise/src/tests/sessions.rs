@@ -13,7 +13,7 @@ fn ends(now: Instant) -> (Session, Session) {
         let (one, other) = ([1; 32], [2; 32]);
         let (local_index, remote_index) = if initiator { (11, 22) } else { (22, 11) };
         let (sealing, opening) = if initiator { (one, other) } else { (other, one) };
-        Session::new(Agreed { peer: private(3), local_index, remote_index, initiator, sealing, opening }, now).unwrap()
+        Session::new(Agreed { peer: private(3), local_index, remote_index, initiator, sealing, opening }, now)
     };
     (end(true), end(false))
 }

@@ -194,7 +194,12 @@ impl Shared {
                 let at = Instant::now();
                 let Some(peer) = find(&peer) else { return };
                 match (peer.session(at), peer.endpoint()) {
-                    (Some(session), Some(endpoint)) => outbox.seal_keepalive(&peer, &session, endpoint, at),
+                    (Some(session), Some(endpoint)) => {
+                        outbox.seal_keepalive(&peer, &session, endpoint, at);
+                        if session.wants_rekey_after_send(at) {
+                            self.ask_for_handshake(&peer, at);
+                        }
+                    }
                     _ => self.ask_for_handshake(&peer, at),
                 }
             }
