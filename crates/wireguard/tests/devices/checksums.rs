@@ -19,6 +19,11 @@ fn checksums_are_right_with_wireguard_go() {
     are_right(&Pair::new("go"));
 }
 
+#[test]
+fn checksums_are_right_without_offloads() {
+    are_right(&Pair::new("plain"));
+}
+
 fn are_right(pair: &Pair) {
     pair.connect(false);
     let (a, b) = (&pair.a, &pair.b);

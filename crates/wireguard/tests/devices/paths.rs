@@ -45,6 +45,13 @@ fn many_flows_at_once_with_wireguard_go() {
     carries_many_flows(&pair);
 }
 
+#[test]
+fn many_flows_at_once_without_offloads() {
+    let pair = Pair::new("plain");
+    pair.connect(false);
+    carries_many_flows(&pair);
+}
+
 fn over(setup: Setup, is_v6: bool) {
     let pair = Pair::build(setup);
     if setup.has_middle {

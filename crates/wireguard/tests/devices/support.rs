@@ -26,7 +26,7 @@ const B_OUTSIDE: [[&str; 2]; 2] = [["192.0.2.2", "2001:db8::2"], ["198.51.100.2"
 /// What two ends are, and what is between them.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
-    /// `ours`, or else wireguard-go.
+    /// `ours`, `plain` (ours without offloads) or `go` (wireguard-go).
     pub(crate) kinds: [&'static str; 2],
     /// MTU of the devices, where it is not their default.
     pub(crate) mtu: Option<u32>,
@@ -259,17 +259,22 @@ impl Drop for Node {
 }
 
 fn spawn(namespace: &Namespace, iface: &str, kind: &str, mtu: Option<u32>) -> Child {
-    let mut command = match kind {
-        "ours" => namespace.command(&program().display().to_string(), &["wireguard", iface]),
-        _ => namespace.command("wireguard-go", &["-f", iface]),
+    let is_ours = kind != "go";
+    let mut command = if is_ours {
+        namespace.command(&program().display().to_string(), &["wireguard", iface])
+    } else {
+        namespace.command("wireguard-go", &["-f", iface])
     };
-    match (kind, mtu.map(|mtu| mtu.to_string())) {
-        ("ours", Some(mtu)) => command.args(["--mtu", &mtu]),
-        _ => command.env("WG_PROCESS_FOREGROUND", "1"),
-    };
+    command.env("WG_PROCESS_FOREGROUND", "1");
+    if kind == "plain" {
+        command.arg("--no-offloads");
+    }
+    if let (true, Some(mtu)) = (is_ours, mtu) {
+        command.args(["--mtu", &mtu.to_string()]);
+    }
     let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait(|| Command::new("wg").args(["show", iface]).output().unwrap().status.success());
-    if let (true, Some(mtu)) = (kind != "ours", mtu) {
+    if let (false, Some(mtu)) = (is_ours, mtu) {
         namespace.ip(&["link", "set", iface, "mtu", &mtu.to_string()]);
     }
     process
