@@ -6,6 +6,7 @@
 mod basics;
 mod checksums;
 mod crowd;
+mod ecn;
 mod headers;
 mod impaired;
 mod life;

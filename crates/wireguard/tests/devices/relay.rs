@@ -1,5 +1,6 @@
 //! Carries datagrams between the two ends as a bad path does: some are lost, doubled, late or damaged.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use crate::headers::{Marks, hear_marks, receive, send};
 use crate::support::{MIDDLE, Pair, endpoint};
 use crate::traffic::Noise;
 
@@ -18,6 +20,9 @@ const LATE: Duration = Duration::from_millis(4);
 const ROUND: Duration = Duration::from_millis(20);
 /// Bytes that a socket may hold: what is lost is lost on purpose.
 const BUFFER: usize = 8 << 20;
+
+/// Both bits of ECN.
+pub(crate) const CONGESTED: u8 = 3;
 
 /// Of a thousand datagrams, how many meet with it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,6 +59,9 @@ struct State {
     faults: Faults,
     met: Faults,
     record: Option<Vec<(To, Vec<u8>)>>,
+    /// Of each traffic class, how many datagrams went to the second.
+    classes: BTreeMap<u8, usize>,
+    is_congested: bool,
     is_over: bool,
 }
 
@@ -66,13 +74,22 @@ impl Relay {
             addresses.each_ref().map(|address| {
                 let socket = UdpSocket::bind(address).unwrap();
                 socket.set_nonblocking(true).unwrap();
+                hear_marks(&socket);
                 setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).unwrap();
                 setsockopt(&socket, sockopt::SndBuf, &BUFFER).unwrap();
                 socket
             })
         });
         let ends = [None, Some(pair.endpoint(is_v6).parse().unwrap())];
-        let state = State { ends, faults: Faults::default(), met: Faults::default(), record: None, is_over: false };
+        let state = State {
+            ends,
+            faults: Faults::default(),
+            met: Faults::default(),
+            record: None,
+            classes: BTreeMap::new(),
+            is_congested: false,
+            is_over: false,
+        };
         let shared = Arc::new(Shared { sockets, state: Mutex::new(state) });
         let other = Arc::clone(&shared);
         let [endpoint, _] = addresses;
@@ -104,6 +121,16 @@ impl Relay {
         self.shared.state.lock().unwrap().record.take().unwrap()
     }
 
+    /// Of each traffic class, how many datagrams went to the second since this was asked last.
+    pub(crate) fn classes(&self) -> BTreeMap<u8, usize> {
+        std::mem::take(&mut self.shared.state.lock().unwrap().classes)
+    }
+
+    /// From now on datagrams whose sender understands it (RFC 3168, section 5) are marked as having met congestion.
+    pub(crate) fn congest(&self) {
+        self.shared.state.lock().unwrap().is_congested = true;
+    }
+
     /// Sends a datagram as if it had come from the other end; from another port if it is a stranger's.
     pub(crate) fn send(&self, to: To, datagram: &[u8], stranger: Option<&UdpSocket>) {
         let address = self.shared.state.lock().unwrap().ends[to as usize].unwrap();
@@ -125,13 +152,13 @@ impl Drop for Relay {
 impl Shared {
     fn run(&self) {
         let mut noise = Noise(7);
-        let mut held: Vec<(Instant, To, Vec<u8>)> = Vec::new();
+        let mut held: Vec<(Instant, To, Vec<u8>, Marks)> = Vec::new();
         let mut buffer = vec![0; 1 << 16];
         loop {
             let now = Instant::now();
             let due = held.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>();
-            for (_, to, datagram) in due {
-                self.pass(to, &datagram);
+            for (_, to, datagram, marks) in due {
+                self.pass(to, &datagram, marks);
             }
             let next = held.iter().map(|(at, ..)| at.saturating_duration_since(now)).fold(ROUND, Duration::min);
             let mut ready = self.sockets.each_ref().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
@@ -139,16 +166,17 @@ impl Shared {
             for to in [To::B, To::A] {
                 let from = 1 - to as usize;
                 for _ in 0..64 {
-                    let Ok((len, source)) = self.sockets[from].recv_from(&mut buffer) else { break };
+                    let Ok((len, source, marks)) = receive(&self.sockets[from], &mut buffer) else { break };
                     let mut state = self.state.lock().unwrap();
                     state.ends[from] = Some(source);
+                    let marks = state.mark(to, marks);
                     let late = state.carry(&mut noise, to, &mut buffer[..len]);
                     drop(state);
                     let datagram = &buffer[..len];
                     for delay in late {
                         match delay {
-                            Some(delay) => held.push((Instant::now() + delay, to, datagram.to_vec())),
-                            None => self.pass(to, datagram),
+                            Some(delay) => held.push((Instant::now() + delay, to, datagram.to_vec(), marks)),
+                            None => self.pass(to, datagram, marks),
                         }
                     }
                 }
@@ -159,16 +187,25 @@ impl Shared {
         }
     }
 
-    fn pass(&self, to: To, datagram: &[u8]) {
+    fn pass(&self, to: To, datagram: &[u8], marks: Marks) {
         let address = self.state.lock().unwrap().ends[to as usize];
         if let Some(address) = address {
             // A full buffer or an end that is gone is one more fault of the path.
-            let _ = self.sockets[to as usize].send_to(datagram, address);
+            let _ = send(&self.sockets[to as usize], Some(address), datagram, marks);
         }
     }
 }
 
 impl State {
+    /// What the datagram is marked with from here on.
+    fn mark(&mut self, to: To, marks: Marks) -> Marks {
+        if to == To::B {
+            *self.classes.entry(marks.class).or_default() += 1;
+        }
+        let is_met = self.is_congested && marks.class & CONGESTED != 0;
+        Marks { class: marks.class | if is_met { CONGESTED } else { 0 }, ..marks }
+    }
+
     /// When the datagram is to be passed on: not at all, now, after a while, or twice.
     fn carry(&mut self, noise: &mut Noise, to: To, datagram: &mut [u8]) -> Vec<Option<Duration>> {
         if let Some(record) = &mut self.record {
