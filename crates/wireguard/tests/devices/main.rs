@@ -15,3 +15,4 @@ mod paths;
 mod relay;
 mod support;
 mod traffic;
+mod unreachable;
