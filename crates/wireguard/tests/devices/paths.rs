@@ -93,6 +93,16 @@ fn a_narrow_place_behind_a_router_over_ipv6() {
 }
 
 #[test]
+fn jumbo_packets() {
+    over(Setup { mtu: Some(9000), outer_mtu: [9100; 2], ..Setup::cable(["ours", "ours"]) }, true);
+}
+
+#[test]
+fn jumbo_packets_with_wireguard_go() {
+    over(Setup { mtu: Some(9000), outer_mtu: [9100; 2], ..Setup::cable(["go", "ours"]) }, false);
+}
+
+#[test]
 fn a_peer_speaks_only_from_its_addresses() {
     let pair = Pair::new("ours");
     pair.connect(false);
