@@ -105,7 +105,7 @@ pub async fn run(options: Options) -> Result<(), DeviceError> {
             },
             Some(()) = connections.next() => {}
             news = watch.next() => match news {
-                News::Mtu(mtu) => tunnel.lock().await.set_mtu(mtu),
+                News::Mtu(mtu) => tunnel.lock().await.set_mtu(watch.index(), mtu),
                 News::Deleted => {
                     tracing::info!(iface, "the interface was deleted");
                     break;

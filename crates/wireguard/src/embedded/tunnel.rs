@@ -18,7 +18,7 @@ use super::shared::{Order, Shared};
 use super::sockets::Sockets;
 use super::sys::tun::Tun;
 use super::sys::udp::Endpoint;
-use super::{control, inbound, outbound};
+use super::{control, inbound, interface, outbound};
 use crate::uapi::Set;
 
 /// The most threads for one direction of one socket or interface.
@@ -124,8 +124,10 @@ impl Tunnel {
     }
 
     /// The interface's MTU has changed.
-    pub(super) fn set_mtu(&self, mtu: u32) {
-        self.shared.mtu.store(mtu as usize, Ordering::Relaxed);
+    pub(super) fn set_mtu(&self, index: u32, mtu: u32) {
+        if self.shared.mtu.swap(mtu as usize, Ordering::Relaxed) != mtu as usize {
+            interface::fit_joined(index, mtu as usize);
+        }
     }
 
     /// Ends the device; the interface goes with it.

@@ -45,6 +45,11 @@ impl Watch {
         Ok(Self { socket, index, pending: VecDeque::new() })
     }
 
+    /// The number of the interface.
+    pub(super) fn index(&self) -> u32 {
+        self.index
+    }
+
     /// The next news. That the interface moves to another network namespace is none.
     pub(super) async fn next(&mut self) -> News {
         loop {

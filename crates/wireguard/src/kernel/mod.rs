@@ -123,6 +123,17 @@ fn new_link(iface: &str, mtu: Option<u16>) -> Message {
     message
 }
 
+/// Sets numbers of the interface `index` of this network namespace.
+pub(crate) fn change_link(index: u32, numbers: &[(u16, u32)]) -> io::Result<()> {
+    let mut header = [0; IFINFO];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    let mut message = Message::new(RTM_NEWLINK, REQUEST | ACK, &header);
+    for (kind, number) in numbers {
+        message.put(*kind, &number.to_ne_bytes());
+    }
+    route(message).map(drop)
+}
+
 fn route(message: Message) -> io::Result<Vec<Vec<u8>>> {
     Socket::open(SockProtocol::NetlinkRoute)?.request(message)
 }

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use libc::{c_char, c_int, c_short, c_uint, c_ulong, c_void, ifreq, iovec};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use tombolo_offload::VirtioHeader;
 
 /// The device file of the driver.
@@ -132,15 +131,6 @@ impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Sets the MTU of an interface of this network namespace, in bytes.
-pub(in super::super) fn set_mtu(iface: &str, mtu: u16) -> io::Result<()> {
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    let mut request = named(iface)?;
-    request.ifr_ifru.ifru_mtu = c_int::from(mtu);
-    // SAFETY: SIOCSIFMTU reads one ifreq.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU as _, &raw mut request) })
 }
 
 fn named(iface: &str) -> io::Result<ifreq> {
