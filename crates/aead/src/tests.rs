@@ -43,6 +43,20 @@ fn every_length_is_as_ring_has_it() {
 }
 
 #[test]
+fn every_length_of_two_is_as_ring_has_it() {
+    let bytes = [3; 32];
+    let key = Key::new(&bytes);
+    for length in 0..1600_usize {
+        let mut texts = [vec![length as u8; length], vec![!(length as u8); length.saturating_sub(length % 3)]];
+        let counters = [length as u64, u64::MAX - length as u64];
+        let expected = [0, 1].map(|index| sealed_by_ring(&bytes, counters[index], &texts[index]));
+        let [one, other] = &mut texts;
+        let tags = key.seal_two(counters, [one, other]).unwrap();
+        assert_eq!([0, 1].map(|index| [&texts[index][..], &tags[index]].concat()), expected, "{length}");
+    }
+}
+
+#[test]
 fn the_fuzzer_s_question_is_answered() {
     for length in [0, 39, 40, 41, 400, 1464] {
         fuzz(&vec![0xa5; length]);
@@ -59,6 +73,36 @@ proptest! {
         prop_assert_eq!(&message, &sealed_by_ring(&bytes, counter, &text));
         prop_assert_eq!(key.open(counter, &mut message), Ok(text.len()));
         prop_assert_eq!(&message[..text.len()], &text);
+    }
+
+    #[test]
+    fn two_are_as_one_after_the_other(
+        bytes: [u8; 32],
+        counters: [u64; 2],
+        one in text(1700),
+        other in text(1700),
+        like: bool,
+        wrong in 0..4_u8,
+    ) {
+        let key = Key::new(&bytes);
+        let other = if like { one.iter().map(|byte| byte ^ 0x5a).collect() } else { other };
+        let expected = [sealed_by_ring(&bytes, counters[0], &one), sealed_by_ring(&bytes, counters[1], &other)];
+        let mut texts = [one.clone(), other.clone()];
+        let [first, second] = &mut texts;
+        let tags = key.seal_two(counters, [first, second]).unwrap();
+        let mut sealed = [0, 1].map(|index| [&texts[index][..], &tags[index]].concat());
+        prop_assert_eq!(&sealed, &expected);
+        // Either may be forged, and the other is opened all the same.
+        for (index, message) in sealed.iter_mut().enumerate() {
+            message[0] ^= wrong >> index & 1;
+        }
+        let [first, second] = &mut sealed;
+        let opened = key.open_two(counters, [first, second]);
+        for (index, text) in [one, other].iter().enumerate() {
+            let is_wrong = wrong & 1 << index != 0;
+            prop_assert_eq!(opened[index], if is_wrong { Err(Refused) } else { Ok(text.len()) });
+            prop_assert!(is_wrong || sealed[index][..text.len()] == text[..]);
+        }
     }
 
     #[test]
@@ -99,7 +143,9 @@ mod authenticator {
 
     fn check(key: &[u8; 32], text: &[u8]) {
         if is_wide() {
-            assert_eq!(avx512::poly1305_tag(key, text), expected(key, text), "{key:?} {}", text.len());
+            let expected = expected(key, text);
+            assert_eq!(avx512::poly1305_tag(key, text), expected, "{key:?} {}", text.len());
+            assert_eq!(avx512::poly1305_tags([key, key], [text, text]), [expected; 2], "{key:?} {}", text.len());
         }
     }
 

@@ -126,30 +126,59 @@ impl Session {
     /// # Panics
     /// When the buffer is shorter than [`OVERHEAD`].
     pub fn seal(&self, counter: u64, buffer: &mut [u8]) {
-        assert!(buffer.len() >= OVERHEAD, "a data message has room for header and tag");
-        let (body, tag) = buffer.split_at_mut(buffer.len() - TAG);
-        let Some((header, packet)) = body.split_first_chunk_mut::<HEADER>() else { return };
-        write_data_header(header, self.remote_index, counter);
+        let (packet, tag) = self.parts(counter, buffer);
         match self.sealing.seal(counter, packet) {
-            Ok(computed) => tag.copy_from_slice(&computed),
+            Ok(computed) => *tag = computed,
             // Only a packet of 2^38 bytes is too long. What leaves us is never readable.
             Err(Refused) => buffer.fill(0),
         }
     }
 
+    /// [`Self::seal`] for two messages, which takes less time than one after the other.
+    ///
+    /// # Panics
+    /// When a buffer is shorter than [`OVERHEAD`].
+    pub fn seal_two(&self, counters: [u64; 2], [one, other]: [&mut [u8]; 2]) {
+        let (one_packet, one_tag) = self.parts(counters[0], one);
+        let (other_packet, other_tag) = self.parts(counters[1], other);
+        match self.sealing.seal_two(counters, [one_packet, other_packet]) {
+            Ok(computed) => [*one_tag, *other_tag] = computed,
+            Err(Refused) => [one, other].into_iter().for_each(|buffer| buffer.fill(0)),
+        }
+    }
+
+    /// Writes the header of a message; gives the packet and the room for its tag.
+    fn parts<'a>(&self, counter: u64, buffer: &'a mut [u8]) -> (&'a mut [u8], &'a mut [u8; TAG]) {
+        let rest = buffer.split_first_chunk_mut::<HEADER>().and_then(|(header, rest)| {
+            write_data_header(header, self.remote_index, counter);
+            rest.split_last_chunk_mut::<TAG>()
+        });
+        rest.unwrap_or_else(|| panic!("a data message has room for header and tag: {OVERHEAD} bytes"))
+    }
+
     /// Opens a whole data message where it lies. The window is not touched.
     pub fn open(&self, message: &mut [u8]) -> Result<Opened, OpenError> {
+        let counter = self.counter_of(message)?;
+        opened(counter, self.opening.open(counter, &mut message[HEADER..]))
+    }
+
+    /// [`Self::open`] for two messages, each for itself, which takes less time than one after the other.
+    pub fn open_two(&self, [one, other]: [&mut [u8]; 2]) -> [Result<Opened, OpenError>; 2] {
+        let (Ok(one_counter), Ok(other_counter)) = (self.counter_of(one), self.counter_of(other)) else {
+            return [self.open(one), self.open(other)];
+        };
+        let counters = [one_counter, other_counter];
+        let [one, other] = self.opening.open_two(counters, [&mut one[HEADER..], &mut other[HEADER..]]);
+        [opened(one_counter, one), opened(other_counter, other)]
+    }
+
+    /// The counter of a message of this session, if a sender may have used it.
+    fn counter_of(&self, message: &[u8]) -> Result<u64, OpenError> {
         if message::receiver_index(message) != Some(self.local_index) {
             return Err(OpenError::NotOurs);
         }
         let counter = message::counter(message);
-        if counter >= REJECT_AFTER_MESSAGES {
-            return Err(OpenError::Counter);
-        }
-        match self.opening.open(counter, &mut message[HEADER..]) {
-            Ok(length) => Ok(Opened { counter, plaintext: HEADER..HEADER + length }),
-            Err(Refused) => Err(OpenError::Forged),
-        }
+        if counter < REJECT_AFTER_MESSAGES { Ok(counter) } else { Err(OpenError::Counter) }
     }
 
     /// Locks the window, into which the counter of each authentic message is taken, once for a batch of them.
@@ -219,5 +248,12 @@ impl fmt::Debug for Session {
             .field("local_index", &self.local_index)
             .field("initiator", &self.initiator)
             .finish_non_exhaustive()
+    }
+}
+
+fn opened(counter: u64, length: Result<usize, Refused>) -> Result<Opened, OpenError> {
+    match length {
+        Ok(length) => Ok(Opened { counter, plaintext: HEADER..HEADER + length }),
+        Err(Refused) => Err(OpenError::Forged),
     }
 }

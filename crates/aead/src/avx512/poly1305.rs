@@ -32,43 +32,93 @@ type Factor = [__m512i; 5];
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 pub(super) fn tag(key: &[u8; 32], text: &[u8]) -> [u8; 16] {
-    let (r, s) = key.split_at(16);
-    let r = split(number(r) & CLAMP);
     let (groups, rest) = text.as_chunks::<WIDE>();
-    let mut sum = if groups.is_empty() { [0; 3] } else { sum_wide(groups, r) };
+    let powers = Powers::new(key);
+    let [sum] = sum_wide([groups], [&powers]);
+    finish(sum, rest, text.len(), powers.r, key)
+}
+
+/// The tags of two texts: where they are of like length the one is worked on while the other waits for its products.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+pub(super) fn tags(keys: [&[u8; 32]; 2], texts: [&[u8]; 2]) -> [[u8; 16]; 2] {
+    let ([one, other], [one_rest, other_rest]) = {
+        let [(one, one_rest), (other, other_rest)] = [texts[0].as_chunks::<WIDE>(), texts[1].as_chunks::<WIDE>()];
+        ([one, other], [one_rest, other_rest])
+    };
+    if one.len() != other.len() {
+        return [tag(keys[0], texts[0]), tag(keys[1], texts[1])];
+    }
+    let powers = [Powers::new(keys[0]), Powers::new(keys[1])];
+    let sums = sum_wide([one, other], [&powers[0], &powers[1]]);
+    [
+        finish(sums[0], one_rest, texts[0].len(), powers[0].r, keys[0]),
+        finish(sums[1], other_rest, texts[1].len(), powers[1].r, keys[1]),
+    ]
+}
+
+/// The key's factor and what it is to the eighth, and as many times as each lane needs at the end.
+struct Powers {
+    r: Limbs,
+    step: Factor,
+    last: Factor,
+}
+
+impl Powers {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+    fn new(key: &[u8; 32]) -> Self {
+        let r = split(number(&key[..16]) & CLAMP);
+        let r2 = times(r, r);
+        let (r3, r4) = (times(r2, r), times(r2, r2));
+        let (r5, r6, r7, r8) = (times(r4, r), times(r4, r2), times(r4, r3), times(r4, r4));
+        // In the order in which `load` leaves the blocks.
+        Self { r, step: factor([r8; 8]), last: factor([r8, r4, r7, r3, r6, r2, r5, r]) }
+    }
+}
+
+/// The blocks that are no whole group, the lengths, and the second half of the key.
+#[inline]
+fn finish(mut sum: Limbs, rest: &[u8], length: usize, r: Limbs, key: &[u8; 32]) -> [u8; 16] {
     for block in rest.chunks(16) {
         sum = times(add_block(sum, number(block)), r);
     }
-    sum = times(add_block(sum, (text.len() as u128) << 64), r);
-    reduced(sum).wrapping_add(number(s)).to_le_bytes()
+    sum = times(add_block(sum, (length as u128) << 64), r);
+    reduced(sum).wrapping_add(number(&key[16..])).to_le_bytes()
 }
 
-/// The sum over whole groups of eight blocks: each lane goes in steps of r^8, and gets its own power at the end.
+/// The sums over whole groups of eight blocks, as many groups of each text: each lane goes in steps of r^8, and gets its
+/// own power at the end.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-fn sum_wide(groups: &[[u8; WIDE]], r: Limbs) -> Limbs {
-    let r2 = times(r, r);
-    let (r3, r4) = (times(r2, r), times(r2, r2));
-    let (r5, r6, r7, r8) = (times(r4, r), times(r4, r2), times(r4, r3), times(r4, r4));
-    let step = factor([r8; 8]);
-    let mut sums = [_mm512_setzero_si512(); 3];
-    for (index, group) in groups.iter().enumerate() {
-        let blocks = load(group);
-        if index > 0 {
-            sums = carry_wide(times_wide(sums, step));
-        }
-        for (sum, block) in sums.iter_mut().zip(blocks) {
-            *sum = _mm512_add_epi64(*sum, block);
+fn sum_wide<const TEXTS: usize>(texts: [&[[u8; WIDE]]; TEXTS], powers: [&Powers; TEXTS]) -> [Limbs; TEXTS] {
+    let mut result = [[0; 3]; TEXTS];
+    let count = texts[0].len();
+    if count == 0 {
+        return result;
+    }
+    let mut sums = [[_mm512_setzero_si512(); 3]; TEXTS];
+    for index in 0..count {
+        for text in 0..TEXTS {
+            let Some(group) = texts[text].get(index) else { continue };
+            let blocks = load(group);
+            if index > 0 {
+                sums[text] = carry_wide(times_wide(sums[text], powers[text].step));
+            }
+            for limb in 0..3 {
+                sums[text][limb] = _mm512_add_epi64(sums[text][limb], blocks[limb]);
+            }
         }
     }
-    // In the order in which `load` leaves the blocks.
-    let halves = times_wide(sums, factor([r8, r4, r7, r3, r6, r2, r5, r]));
-    let [low0, high0, low1, high1, low2, high2] = halves;
-    let all = |low, high| {
-        let sum = |lanes| u128::from(_mm512_reduce_add_epi64(lanes).cast_unsigned());
-        sum(low) + (sum(high) << 52)
-    };
-    carry(all(low0, high0), all(low1, high1), all(low2, high2))
+    for text in 0..TEXTS {
+        let [low0, high0, low1, high1, low2, high2] = times_wide(sums[text], powers[text].last);
+        let all = |low, high| {
+            let sum = |lanes| u128::from(_mm512_reduce_add_epi64(lanes).cast_unsigned());
+            sum(low) + (sum(high) << 52)
+        };
+        result[text] = carry(all(low0, high0), all(low1, high1), all(low2, high2));
+    }
+    result
 }
 
 /// Eight blocks as numbers, in the order 0, 4, 1, 5, 2, 6, 3, 7.

@@ -25,6 +25,40 @@ fn sealed(session: &Session, counter: u64, packet: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn two_are_sealed_and_opened_as_one_after_the_other() {
+    let (one, other) = ends(Instant::now());
+    for lengths in [[0, 0], [1424, 1424], [1424, 80], [1280, 1424], [16, 2000]] {
+        let packets = lengths.map(|length| vec![5; length]);
+        let counters = [7, 9];
+        let mut messages = packets.each_ref().map(|packet| [&[0; HEADER], &packet[..], &[0; TAG]].concat());
+        let [first, second] = &mut messages;
+        one.seal_two(counters, [first, second]);
+        assert_eq!(messages, [0, 1].map(|index| sealed(&one, counters[index], &packets[index])));
+        for (index, forged) in [(0, false), (0, true), (1, true)] {
+            let mut messages = messages.clone();
+            // The last byte is the tag's.
+            *messages[index].last_mut().unwrap() ^= u8::from(forged);
+            let [first, second] = &mut messages;
+            let opened = other.open_two([first, second]);
+            for (at, (opened, message)) in opened.into_iter().zip(&messages).enumerate() {
+                match opened {
+                    Ok(opened) => {
+                        assert_eq!((opened.counter, &message[opened.plaintext]), (counters[at], &packets[at][..]));
+                        assert!(!forged || at != index);
+                    }
+                    Err(error) => assert!(forged && at == index && error == OpenError::Forged),
+                }
+            }
+        }
+        // One that is not this session's does not take the other with it.
+        let [mut first, mut second] = messages;
+        first[4] ^= 1;
+        let opened = other.open_two([&mut first, &mut second]);
+        assert!(opened[0] == Err(OpenError::NotOurs) && opened[1].is_ok());
+    }
+}
+
+#[test]
 fn what_is_sealed_is_opened_by_the_other_end() {
     let (one, other) = ends(Instant::now());
     for (counter, length) in [(0, 0), (1, 16), (7, 1424), (REJECT_AFTER_MESSAGES - 1, 65520)] {

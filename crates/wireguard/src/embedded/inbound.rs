@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tombolo_noise::{OVERHEAD, Opened, Session, receiver_index};
+use tombolo_noise::{OVERHEAD, OpenError, Opened, Session, receiver_index};
 use tombolo_offload::{Coalescer, Limits, decapsulate_ecn, ip_len, source};
 
 use super::outbox::Outbox;
@@ -100,13 +100,15 @@ impl Worker {
         let batch = &mut self.batch;
         batch.coalescer.begin();
         batch.route.forget();
-        for Received { endpoint, bytes, segment, ecn } in received {
-            for start in bytes.clone().step_by(*segment) {
-                let range = start..bytes.end.min(start + segment);
-                let message = &mut arena[range];
-                let Some(index) = receiver_index(message) else {
+        for received in received {
+            let mut start = received.bytes.start;
+            while start < received.bytes.end {
+                let one = start..received.bytes.end.min(start + received.segment);
+                start = one.end;
+                let Some(index) = receiver_index(&arena[one.clone()]) else {
+                    let message = &arena[one];
                     if message.first().is_some_and(|kind| (1..=3).contains(kind)) {
-                        self.shared.queue_handshake(message, *endpoint);
+                        self.shared.queue_handshake(message, received.endpoint);
                     }
                     continue;
                 };
@@ -114,11 +116,18 @@ impl Worker {
                     batch.check(&self.shared, &table, arena, now);
                     batch.receiving = table.sessions.get(&index).filter(|r| r.session.may_receive(now)).cloned();
                 }
-                let Some(receiving) = &batch.receiving else { continue };
-                let message = &mut arena[start..bytes.end.min(start + segment)];
-                let Ok(Opened { counter, plaintext }) = receiving.session.open(message) else { continue };
-                let text = start + plaintext.start..start + plaintext.end;
-                batch.opened.push(Message { counter, text, endpoint: *endpoint, ecn: *ecn });
+                let Some(session) = batch.receiving.as_ref().map(|receiving| &receiving.session) else { continue };
+                let other = one.end..received.bytes.end.min(one.end + received.segment);
+                if receiver_index(&arena[other.clone()]) == Some(index) {
+                    start = other.end;
+                    let (first, second) = arena[one.start..other.end].split_at_mut(one.len());
+                    let [first, second] = session.open_two([first, second]);
+                    batch.take(first, one.start, received);
+                    batch.take(second, other.start, received);
+                } else {
+                    let opened = session.open(&mut arena[one.clone()]);
+                    batch.take(opened, one.start, received);
+                }
             }
         }
         batch.check(&self.shared, &table, arena, now);
@@ -127,6 +136,13 @@ impl Worker {
 }
 
 impl Batch {
+    /// Takes a message that began at `start`, if it is authentic.
+    fn take(&mut self, opened: Result<Opened, OpenError>, start: usize, received: &Received) {
+        let Ok(Opened { counter, plaintext }) = opened else { return };
+        let text = start + plaintext.start..start + plaintext.end;
+        self.opened.push(Message { counter, text, endpoint: received.endpoint, ecn: received.ecn });
+    }
+
     /// Takes what of the session is new, and what its peer may send, to the packets for the interface.
     fn check(&mut self, shared: &Shared, table: &Table, arena: &mut [u8], now: Instant) {
         let Some(Receiving { session, peer }) = self.receiving.take() else { return };

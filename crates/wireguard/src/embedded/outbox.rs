@@ -38,15 +38,24 @@ impl Outbox {
         let Ok(segments) = Segmenter::new(header, packet) else { return false };
         let Some(counters) = session.reserve(segments.count() as u64) else { return false };
         let (before, tos) = (self.used, ecn(packet));
-        for (index, counter) in counters.enumerate() {
-            let length = segments.segment_len(index);
-            let message = self.room(OVERHEAD + padded(length, mtu));
-            let (text, rest) = message[HEADER..].split_at_mut(length);
-            segments.write(index, text);
-            rest.fill(0);
-            session.seal(counter, message);
-            let length = message.len();
-            self.put(length, endpoint, tos);
+        let mut index = 0;
+        while index < segments.count() {
+            let counter = counters.start + index as u64;
+            let lengths = [index, index + 1].map(|index| {
+                if index < segments.count() { OVERHEAD + padded(segments.segment_len(index), mtu) } else { 0 }
+            });
+            let (one, other) = self.room(lengths[0] + lengths[1]).split_at_mut(lengths[0]);
+            lay(&segments, index, one);
+            if other.is_empty() {
+                session.seal(counter, one);
+                self.put(lengths[0], endpoint, tos);
+            } else {
+                lay(&segments, index + 1, other);
+                session.seal_two([counter, counter + 1], [one, other]);
+                self.put(lengths[0], endpoint, tos);
+                self.put(lengths[1], endpoint, tos);
+            }
+            index += 2;
         }
         peer.sent.fetch_add((self.used - before) as u64, Ordering::Relaxed);
         true
@@ -103,6 +112,13 @@ impl Outbox {
         }
         self.transmits.push(Transmit { endpoint, bytes, segment: length, tos });
     }
+}
+
+/// Lays packet number `index` into the middle of its message, padded.
+fn lay(segments: &Segmenter<'_>, index: usize, message: &mut [u8]) {
+    let (text, rest) = message[HEADER..].split_at_mut(segments.segment_len(index));
+    segments.write(index, text);
+    rest.fill(0);
 }
 
 #[cfg(test)]
