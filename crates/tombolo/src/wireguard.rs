@@ -30,6 +30,10 @@ pub struct Args {
     #[arg(long)]
     no_offloads: bool,
 
+    /// Threads that carry traffic, 1 to 8 [default: half as many as there are cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
+    threads: Option<u8>,
+
     /// Stay in the foreground; that is what it does anyway (wireguard-go's flag, for scripts that pass it)
     #[arg(long, short)]
     foreground: bool,
@@ -44,8 +48,17 @@ pub struct Args {
 /// # Errors
 /// Where the interface or the control socket can't be made, or the device fails while it runs.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { iface, socket_dir, fwmark, mtu, no_offloads, foreground: _, own_session } = args;
-    embedded::run(Options { iface, socket_dir, fwmark, mtu, offloads: !no_offloads, own_session }).await?;
+    let Args { iface, socket_dir, fwmark, mtu, no_offloads, threads, foreground: _, own_session } = args;
+    embedded::run(Options {
+        iface,
+        socket_dir,
+        fwmark,
+        mtu,
+        offloads: !no_offloads,
+        threads: threads.map(usize::from),
+        own_session,
+    })
+    .await?;
     Ok(())
 }
 

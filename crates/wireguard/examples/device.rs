@@ -15,7 +15,7 @@ use tombolo_wireguard::embedded::{Options, run};
 async fn main() -> ExitCode {
     let Some(options) = options(std::env::args().skip(1)) else {
         eprintln!(
-            "usage: device wireguard IFACE [--socket-dir DIR] [--fwmark N] [--mtu N] [--no-offloads] [--own-session]"
+            "usage: device wireguard IFACE [--socket-dir DIR] [--fwmark N] [--mtu N] [--no-offloads] [--threads N] [--own-session]"
         );
         return ExitCode::from(2);
     };
@@ -36,6 +36,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Option<Options> {
         fwmark: None,
         mtu: None,
         offloads: true,
+        threads: None,
         own_session: false,
     };
     while let Some(arg) = args.next() {
@@ -44,6 +45,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Option<Options> {
             "--fwmark" => options.fwmark = Some(args.next()?.parse().ok()?),
             "--mtu" => options.mtu = Some(args.next()?.parse().ok()?),
             "--no-offloads" => options.offloads = false,
+            "--threads" => options.threads = Some(args.next()?.parse().ok()?),
             "--own-session" => options.own_session = true,
             _ => return None,
         }

@@ -10,16 +10,14 @@ use tombolo_offload::{Coalescer, Limits, decapsulate_ecn, ip_len, source};
 
 use super::outbox::Outbox;
 use super::peer::{Receiving, Table, read};
-use super::pipeline::Pipeline;
+use super::pipeline::Ticket;
 use super::shared::{LastRoute, Shared};
-use super::sockets::Sockets;
 use super::sys::tun::Vectors;
-use super::sys::udp::{Endpoint, Inbox, Received};
+use super::sys::udp::{Endpoint, Inbox, Received, Socket};
 
-/// One of the threads that receive from a socket, open and write to the interface.
-pub(super) struct Worker {
+/// What a thread needs to receive from the sockets, open, and write to the interface.
+pub(super) struct Half {
     shared: Arc<Shared>,
-    sockets: Arc<Sockets>,
     inbox: Inbox,
     batch: Batch,
     vectors: Vectors,
@@ -45,12 +43,11 @@ struct Message {
     ecn: u8,
 }
 
-impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, sockets: Arc<Sockets>) -> Self {
+impl Half {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         let offloads = shared.tun.offloads();
         Self {
             shared,
-            sockets,
             inbox: Inbox::new(),
             batch: Batch {
                 receiving: None,
@@ -64,36 +61,32 @@ impl Worker {
         }
     }
 
-    /// Works until the sockets are closed.
-    pub(super) fn run(mut self, pipeline: &Pipeline, is_v6: bool) {
-        let sockets = Arc::clone(&self.sockets);
-        let Some(socket) = sockets.of(is_v6) else { return };
-        loop {
-            let (ticket, result) = pipeline.take(|| self.inbox.receive(socket));
-            if sockets.is_closed() {
-                return;
-            }
-            if let Err(error) = result {
-                // An error that an earlier packet met (ICMP) comes up here; the socket goes on.
-                tracing::debug!(%error, "receiving");
-                continue;
-            }
-            self.open();
-            // Before the packets are handed on: their answers are sent with the new session already.
-            for session in self.batch.unconfirmed.drain(..) {
-                self.shared.drive(&mut self.outbox, None, |engine, now| engine.confirm(&session, now));
-            }
-            ticket.wait();
-            let (arena, _) = self.inbox.parts();
-            for write in self.batch.coalescer.writes() {
-                if let Err(error) = self.shared.tun.write(write.header, arena, write.pieces, &mut self.vectors) {
-                    tracing::trace!(%error, "the interface did not take a packet");
-                }
+    /// Takes what there is; how many bytes that is.
+    pub(super) fn receive(&mut self, socket: &Socket) -> usize {
+        if let Err(error) = self.inbox.receive(socket) {
+            // An error that an earlier packet met (ICMP) comes up here; the socket goes on.
+            tracing::debug!(%error, "receiving");
+        }
+        self.inbox.parts().1.iter().map(|received| received.bytes.len()).sum()
+    }
+
+    /// Writes what was opened to the interface when it is its turn.
+    pub(super) fn hand_on(&mut self, ticket: &Ticket<'_>) {
+        // Before the packets are handed on: their answers are sent with the new session already.
+        for session in self.batch.unconfirmed.drain(..) {
+            self.shared.drive(&mut self.outbox, None, |engine, now| engine.confirm(&session, now));
+        }
+        ticket.wait();
+        let (arena, _) = self.inbox.parts();
+        for write in self.batch.coalescer.writes() {
+            if let Err(error) = self.shared.tun.write(write.header, arena, write.pieces, &mut self.vectors) {
+                tracing::trace!(%error, "the interface did not take a packet");
             }
         }
     }
 
-    fn open(&mut self) {
+    /// Opens what was received, and finds out what may be handed on.
+    pub(super) fn open(&mut self) {
         let now = Instant::now();
         let table = read(&self.shared.table);
         let (arena, received) = self.inbox.parts();

@@ -9,8 +9,8 @@
 //! the two ends in batches:
 //!
 //! ```text
-//!  TUN ──▶ outbound: read, split, seal ──▶ UDP        in order, by several threads at once (pipeline)
-//!  TUN ◀── inbound: open, check, join  ◀── UDP
+//!  TUN ──▶ outbound: read, split, seal ──▶ UDP        by as many threads as it takes (workers),
+//!  TUN ◀── inbound: open, check, join  ◀── UDP        handed on in order (pipeline)
 //!                 │ handshakes, rare events ▼
 //!              control: the engine of handshakes and timers
 //! ```
@@ -33,6 +33,7 @@ mod sockets;
 mod sys;
 mod tunnel;
 mod watch;
+mod workers;
 
 use std::path::PathBuf;
 
@@ -63,6 +64,8 @@ pub struct Options {
     pub mtu: Option<u16>,
     /// Whether the interface gives and takes joined packets where the kernel can (segmentation offloads).
     pub offloads: bool,
+    /// Threads that carry traffic; `None` is half as many as there are cores.
+    pub threads: Option<usize>,
     /// Leave the session of the process that started this one, and its folder.
     pub own_session: bool,
 }
@@ -72,7 +75,7 @@ pub struct Options {
 /// # Errors
 /// Where the interface or the socket can't be made; and when the device fails while it runs.
 pub async fn run(options: Options) -> Result<(), DeviceError> {
-    let Options { iface, socket_dir, fwmark, mtu, offloads, own_session } = options;
+    let Options { iface, socket_dir, fwmark, mtu, offloads, threads, own_session } = options;
     check_name(&iface)?;
     if own_session {
         process::leave_session();
@@ -85,7 +88,7 @@ pub async fn run(options: Options) -> Result<(), DeviceError> {
     let tun = interface::open(&iface, mtu, offloads)?;
     let offloads = tun.offloads();
     let mut watch = Watch::new(&iface).map_err(|e| start(format!("watching the interface: {e}")))?;
-    let tunnel = Mutex::new(Tunnel::new(tun, mtu, fwmark).map_err(|e| start(e.to_string()))?);
+    let tunnel = Mutex::new(Tunnel::new(tun, mtu, fwmark, threads).map_err(|e| start(e.to_string()))?);
     let server = server::Server::bind(&socket_dir, &iface)?;
     tracing::info!(
         iface,

@@ -2,17 +2,14 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tombolo_offload::{VirtioHeader, destination, unreachable};
 
 use super::outbox::Outbox;
 use super::peer::read;
-use super::pipeline::Pipeline;
+use super::pipeline::Ticket;
 use super::shared::{LastRoute, Shared};
 use super::sys::tun::Vectors;
 
@@ -25,8 +22,8 @@ const ROOM: usize = 2 * LONGEST;
 /// An ICMP error quotes at most that much (RFC 4443 section 2.4).
 const LONGEST_ERROR: usize = 1280;
 
-/// One of the threads that read the interface, seal and send.
-pub(super) struct Worker {
+/// What a thread needs to read the interface, seal and send.
+pub(super) struct Half {
     shared: Arc<Shared>,
     buffer: Vec<u8>,
     packets: Vec<(VirtioHeader, usize, usize)>,
@@ -35,7 +32,7 @@ pub(super) struct Worker {
     vectors: Vectors,
 }
 
-impl Worker {
+impl Half {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
@@ -47,28 +44,8 @@ impl Worker {
         }
     }
 
-    /// Works until the device is stopped (`stop` is readable then) or the interface is gone.
-    pub(super) fn run(mut self, pipeline: &Pipeline, stop: BorrowedFd<'_>) {
-        loop {
-            let shared = Arc::clone(&self.shared);
-            let (ticket, result) = pipeline.take(|| self.read(stop));
-            match result {
-                Ok(()) => {}
-                Err(error) => {
-                    if !shared.is_stopped.load(Ordering::Acquire) {
-                        tracing::info!(%error, "the interface is not read any more");
-                    }
-                    return;
-                }
-            }
-            self.seal();
-            ticket.wait();
-            self.outbox.flush(shared.sockets().as_deref());
-        }
-    }
-
-    /// Waits for packets and takes those that are there, as far as there is room.
-    fn read(&mut self, stop: BorrowedFd<'_>) -> io::Result<()> {
+    /// Takes the packets that are there, as far as there is room; how many bytes that is.
+    pub(super) fn read(&mut self) -> io::Result<usize> {
         self.packets.clear();
         let mut used = 0;
         while used + LONGEST <= self.buffer.len() {
@@ -77,27 +54,24 @@ impl Worker {
                     self.packets.push((header, used, used + length));
                     used += length;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.packets.is_empty() {
-                        break;
-                    }
-                    let mut fds =
-                        [PollFd::new(self.shared.tun.as_fd(), PollFlags::POLLIN), PollFd::new(stop, PollFlags::POLLIN)];
-                    match poll(&mut fds, PollTimeout::NONE) {
-                        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                    if fds[1].any() == Some(true) {
-                        return Err(io::ErrorKind::Interrupted.into());
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(used)
     }
 
-    fn seal(&mut self) {
+    /// Sends what was sealed when it is its turn.
+    pub(super) fn hand_on(&mut self, ticket: &Ticket<'_>) {
+        ticket.wait();
+        self.outbox.flush(self.shared.sockets().as_deref());
+    }
+
+    /// Splits and seals what was read.
+    pub(super) fn seal(&mut self) {
+        if self.packets.is_empty() {
+            return;
+        }
         let (now, mtu) = (Instant::now(), self.shared.mtu());
         let table = read(&self.shared.table);
         self.route.forget();

@@ -79,9 +79,9 @@ impl Shared {
         read(&self.sockets).clone()
     }
 
-    /// Gives the sockets before.
-    pub(super) fn set_sockets(&self, sockets: Option<Arc<Sockets>>) -> Option<Arc<Sockets>> {
-        std::mem::replace(&mut *write(&self.sockets), sockets)
+    /// Those before go when nobody uses them any more.
+    pub(super) fn set_sockets(&self, sockets: Option<Arc<Sockets>>) {
+        *write(&self.sockets) = sockets;
     }
 
     pub(super) fn mtu(&self) -> usize {

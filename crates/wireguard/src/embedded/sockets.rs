@@ -1,7 +1,6 @@
 //! The UDP sockets of a device: one for each family, on the same port.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::sys::udp::{Socket, Transmit};
 
@@ -13,7 +12,6 @@ pub(super) struct Sockets {
     v4: Option<Socket>,
     v6: Option<Socket>,
     port: u16,
-    is_closed: AtomicBool,
 }
 
 impl Sockets {
@@ -46,16 +44,6 @@ impl Sockets {
         self.each().try_for_each(|socket| socket.set_fwmark(fwmark))
     }
 
-    /// Ends all receiving.
-    pub(super) fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
-        self.each().for_each(Socket::close);
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
-    }
-
     /// Sends each to where it goes; in order for one family. Like a network, it loses what can't be sent.
     pub(super) fn send(&self, arena: &[u8], transmits: &[Transmit]) {
         let mut rest = transmits;
@@ -83,7 +71,7 @@ impl Sockets {
         if v4.is_none() && v6.is_none() {
             return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
         }
-        let sockets = Self { v4, v6, port, is_closed: AtomicBool::new(false) };
+        let sockets = Self { v4, v6, port };
         if let Some(given) = sockets.each().next().and_then(|socket| socket.buffer().ok()).filter(|b| *b < BUFFER) {
             tracing::warn!(
                 given,

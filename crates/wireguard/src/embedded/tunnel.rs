@@ -1,10 +1,10 @@
 //! The device as the control socket sees it: made to be what the [`Model`] says.
 
-use std::io::{self, PipeWriter};
-use std::os::fd::AsFd as _;
+use std::io::{self, PipeWriter, Write as _};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use tombolo_net::wireguard::{DeviceStatus, Peer as PeerConfig, PeerStatus};
@@ -13,15 +13,19 @@ use tombolo_noise::{Engine, Now};
 use super::model::{Model, Step};
 use super::outbox::Outbox;
 use super::peer::{Peer, Table, read, write};
-use super::pipeline::{Pipeline, lock};
+use super::pipeline::lock;
 use super::shared::{Order, Shared};
 use super::sockets::Sockets;
 use super::sys::tun::Tun;
 use super::sys::udp::Endpoint;
-use super::{control, inbound, interface, outbound};
+use super::workers::{Team, Worker};
+use super::{control, interface};
 use crate::uapi::Set;
 
-/// The most threads for one direction of one socket or interface.
+/// How long the threads may take to let go of sockets: a batch's time.
+const LET_GO: Duration = Duration::from_millis(100);
+
+/// The most threads that carry traffic. The other half of the cores is for those whose traffic it is.
 const MAX_WORKERS: usize = 8;
 
 /// A device and its threads. Without a private key it has its peers, and neither a UDP socket nor traffic.
@@ -30,40 +34,37 @@ pub(super) struct Tunnel {
     model: Model,
     listen_port: u16,
     fwmark: u32,
-    workers: usize,
     outbox: Outbox,
     threads: Vec<JoinHandle<()>>,
-    /// Its end tells those who wait for the interface to stop.
-    stop: PipeWriter,
+    /// A byte tells the threads that something has changed.
+    notices: PipeWriter,
 }
 
 impl Tunnel {
     /// A device without key and peers on the interface.
-    pub(super) fn new(tun: Tun, mtu: u16, fwmark: Option<u32>) -> io::Result<Self> {
+    pub(super) fn new(tun: Tun, mtu: u16, fwmark: Option<u32>, threads: Option<usize>) -> io::Result<Self> {
         let (orders, ordered) = mpsc::channel();
         let shared = Arc::new(Shared::new(tun, usize::from(mtu), orders));
-        let (stopped, stop) = io::pipe()?;
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(MAX_WORKERS);
-        let mut threads = Vec::new();
-        threads.push(spawn("wg-control", {
+        let (notices, notify) = io::pipe()?;
+        let half = || std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
+        let workers = threads.unwrap_or_else(half).clamp(1, MAX_WORKERS);
+        let mut threads = vec![spawn("wg-control", {
             let shared = Arc::clone(&shared);
             move || control::run(&shared, &ordered)
-        })?);
-        let pipeline = Arc::new(Pipeline::default());
+        })?];
+        let team = Arc::new(Team::new(notices, workers));
         for _ in 0..workers {
-            let (worker, pipeline, stopped) =
-                (outbound::Worker::new(Arc::clone(&shared)), Arc::clone(&pipeline), stopped.try_clone()?);
-            threads.push(spawn("wg-out", move || worker.run(&pipeline, stopped.as_fd()))?);
+            let worker = Worker::new(Arc::clone(&shared), Arc::clone(&team));
+            threads.push(spawn("wg-traffic", move || worker.run())?);
         }
         Ok(Self {
             shared,
             model: Model::default(),
             listen_port: 0,
             fwmark: fwmark.unwrap_or(0),
-            workers,
             outbox: Outbox::new(),
             threads,
-            stop,
+            notices: notify,
         })
     }
 
@@ -131,13 +132,10 @@ impl Tunnel {
     }
 
     /// Ends the device; the interface goes with it.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(mut self) {
         self.shared.is_stopped.store(true, Ordering::Release);
-        if let Some(sockets) = self.shared.set_sockets(None) {
-            sockets.close();
-        }
+        self.use_sockets(None);
         self.shared.order(Order::Look);
-        drop(self.stop);
         for thread in self.threads {
             let _ = thread.join();
         }
@@ -151,9 +149,7 @@ impl Tunnel {
             Some(sockets) if wanted => sockets.set_fwmark(fwmark)?,
             _ if wanted => self.open(port.unwrap_or(self.listen_port), fwmark)?,
             _ => {
-                if let Some(sockets) = self.shared.set_sockets(None) {
-                    sockets.close();
-                }
+                self.use_sockets(None);
                 self.listen_port = port.unwrap_or(self.listen_port);
             }
         }
@@ -162,25 +158,28 @@ impl Tunnel {
     }
 
     fn open(&mut self, port: u16, fwmark: u32) -> io::Result<()> {
-        let sockets = Arc::new(Sockets::open(port, fwmark)?);
-        for is_v6 in [false, true] {
-            if sockets.of(is_v6).is_none() {
-                continue;
-            }
-            let pipeline = Arc::new(Pipeline::default());
-            for _ in 0..self.workers {
-                let worker = inbound::Worker::new(Arc::clone(&self.shared), Arc::clone(&sockets));
-                let pipeline = Arc::clone(&pipeline);
-                self.threads.push(spawn("wg-in", move || worker.run(&pipeline, is_v6))?);
-            }
-        }
+        let sockets = Sockets::open(port, fwmark)?;
         self.listen_port = sockets.port();
-        if let Some(before) = self.shared.set_sockets(Some(sockets)) {
-            before.close();
-        }
-        // Those of the sockets before end by themselves.
-        self.threads.retain(|thread| !thread.is_finished());
+        self.use_sockets(Some(Arc::new(sockets)));
         Ok(())
+    }
+
+    /// Has these sockets from now on. The port of those before is free when this returns, or soon.
+    fn use_sockets(&mut self, sockets: Option<Arc<Sockets>>) {
+        let before = self.shared.sockets();
+        self.shared.set_sockets(sockets);
+        self.notify();
+        let deadline = Instant::now() + LET_GO;
+        while before.as_ref().is_some_and(|before| Arc::strong_count(before) > 1) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The threads look at the sockets anew, and whether to stop.
+    fn notify(&mut self) {
+        if let Err(error) = self.notices.write_all(&[0]) {
+            tracing::error!(%error, "the device's threads can't be told of a change");
+        }
     }
 }
 

@@ -31,6 +31,11 @@ fn over_ipv6_with_wireguard_go() {
     carries("go", true);
 }
 
+#[test]
+fn over_ipv4_through_many_threads() {
+    carries("many", false);
+}
+
 fn carries(other: &'static str, is_v6: bool) {
     let pair = Pair::build(Setup::middle(["ours", other]));
     let relay = Relay::start(&pair, is_v6);

@@ -43,6 +43,11 @@ fn packets_keep_their_order_without_offloads() {
     keep_their_order(&Pair::new("plain"));
 }
 
+#[test]
+fn packets_keep_their_order_through_many_threads() {
+    keep_their_order(&Pair::new("many"));
+}
+
 fn keep_their_order(pair: &Pair) {
     pair.connect(true);
     for (from, to, [v4, v6]) in [(&pair.a, &pair.b, B), (&pair.b, &pair.a, A)] {

@@ -26,7 +26,7 @@ const B_OUTSIDE: [[&str; 2]; 2] = [["192.0.2.2", "2001:db8::2"], ["198.51.100.2"
 /// What two ends are, and what is between them.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
-    /// `ours`, `plain` (ours without offloads) or `go` (wireguard-go).
+    /// `ours`, `plain` (ours without offloads), `many` (ours with four threads) or `go` (wireguard-go).
     pub(crate) kinds: [&'static str; 2],
     /// MTU of the devices, where it is not their default.
     pub(crate) mtu: Option<u32>,
@@ -266,8 +266,10 @@ fn spawn(namespace: &Namespace, iface: &str, kind: &str, mtu: Option<u32>) -> Ch
         namespace.command("wireguard-go", &["-f", iface])
     };
     command.env("WG_PROCESS_FOREGROUND", "1");
-    if kind == "plain" {
-        command.arg("--no-offloads");
+    match kind {
+        "plain" => _ = command.arg("--no-offloads"),
+        "many" => _ = command.args(["--threads", "4"]),
+        _ => {}
     }
     if let (true, Some(mtu)) = (is_ours, mtu) {
         command.args(["--mtu", &mtu.to_string()]);

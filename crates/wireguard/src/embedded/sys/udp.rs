@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use libc::{c_int, c_uint, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, sockaddr_storage};
 
@@ -132,13 +132,6 @@ impl Socket {
         Ok(self.get(libc::SOL_SOCKET, libc::SO_RCVBUF)? as usize / 2)
     }
 
-    /// Makes a receive that waits, and all later ones, return at once.
-    pub(in super::super) fn close(&self) {
-        // An unconnected socket answers ENOTCONN and wakes its readers all the same.
-        // SAFETY: no pointers.
-        unsafe { libc::shutdown(self.fd.as_raw_fd(), libc::SHUT_RD) };
-    }
-
     /// Sends what lies in `arena`. What can't be sent is left out, with the first reason as the error: the rest is sent.
     pub(in super::super) fn send(&self, arena: &[u8], transmits: &[Transmit]) -> io::Result<()> {
         let mut result = Ok(());
@@ -219,6 +212,12 @@ impl Socket {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl Inbox {
     pub(in super::super) fn new() -> Self {
         Self {
@@ -230,7 +229,7 @@ impl Inbox {
         }
     }
 
-    /// Waits for datagrams and takes those that are there.
+    /// Takes the datagrams that are there; `WouldBlock` where there are none.
     pub(in super::super) fn receive(&mut self, socket: &Socket) -> io::Result<()> {
         self.received.clear();
         // SAFETY: mmsghdrs and iovecs of zeros are empty ones.
@@ -252,7 +251,7 @@ impl Inbox {
                 socket.fd.as_raw_fd(),
                 messages.as_mut_ptr(),
                 BATCH as c_uint,
-                libc::MSG_WAITFORONE as _,
+                libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
         };
