@@ -5,9 +5,10 @@
 //! the next limb (2^10 where the limb is the last), and what goes beyond 2^130 comes back times 5.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
-    _mm512_or_si512, _mm512_reduce_add_epi64, _mm512_set1_epi64, _mm512_setr_epi64, _mm512_setzero_si512,
-    _mm512_slli_epi64, _mm512_srli_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_broadcastq_epi64, _mm512_castsi512_si128, _mm512_loadu_si512,
+    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_blend_epi64, _mm512_or_si512, _mm512_reduce_add_epi64,
+    _mm512_set1_epi64, _mm512_setzero_si512, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi64,
 };
 
 const MASK_44: u64 = (1 << 44) - 1;
@@ -69,12 +70,37 @@ impl Powers {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
     fn new(key: &[u8; 32]) -> Self {
         let r = split(number(&key[..16]) & CLAMP);
-        let r2 = times(r, r);
-        let (r3, r4) = (times(r2, r), times(r2, r2));
-        let (r5, r6, r7, r8) = (times(r4, r), times(r4, r2), times(r4, r3), times(r4, r4));
-        // In the order in which `load` leaves the blocks.
-        Self { r, step: factor([r8; 8]), last: factor([r8, r4, r7, r3, r6, r2, r5, r]) }
+        let (one, r1, r2) = (all([1, 0, 0]), all(r), all(times(r, r)));
+        // The exponents 4, 4, 3, 3, 2, 2, 1, 1: those of 2, 2, 1, 1 and so on, and two more in the first half.
+        let low = carry_wide(times_wide(choose(0b0011_0011, r1, r2), factor(choose(0b0000_1111, one, r2))));
+        // Four more in every other lane: 8, 4, 7, 3, 6, 2, 5, 1, the order in which `load` leaves the blocks.
+        let last = carry_wide(times_wide(low, factor(choose(0b0101_0101, one, first(low)))));
+        Self { r, step: factor(first(last)), last: factor(last) }
     }
+}
+
+/// The number in all lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn all(number: Limbs) -> Wide {
+    let limb = |index: usize| _mm512_set1_epi64(number[index].cast_signed());
+    [limb(0), limb(1), limb(2)]
+}
+
+/// The first lane's number in all lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn first(numbers: Wide) -> Wide {
+    let limb = |index: usize| _mm512_broadcastq_epi64(_mm512_castsi512_si128(numbers[index]));
+    [limb(0), limb(1), limb(2)]
+}
+
+/// The lanes of `set` where the mask has a bit, of `unset` elsewhere.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn choose(mask: u8, unset: Wide, set: Wide) -> Wide {
+    let limb = |index: usize| _mm512_mask_blend_epi64(mask, unset[index], set[index]);
+    [limb(0), limb(1), limb(2)]
 }
 
 /// The blocks that are no whole group, the lengths, and the second half of the key.
@@ -140,12 +166,9 @@ fn load(group: &[u8; WIDE]) -> Wide {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-fn factor(lanes: [Limbs; 8]) -> Factor {
-    let limb = |index: usize, by: u64| {
-        let lanes = lanes.map(|limbs| (limbs[index] * by).cast_signed());
-        _mm512_setr_epi64(lanes[0], lanes[1], lanes[2], lanes[3], lanes[4], lanes[5], lanes[6], lanes[7])
-    };
-    [limb(0, 1), limb(1, 1), limb(2, 1), limb(1, 20), limb(2, 20)]
+fn factor([limb0, limb1, limb2]: Wide) -> Factor {
+    let twenty_times = |limb| _mm512_add_epi64(_mm512_slli_epi64::<4>(limb), _mm512_slli_epi64::<2>(limb));
+    [limb0, limb1, limb2, twenty_times(limb1), twenty_times(limb2)]
 }
 
 /// The products, as low and high halves of each limb, nothing carried.
