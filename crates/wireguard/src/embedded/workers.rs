@@ -50,6 +50,11 @@ impl Team {
     pub(super) fn new(notices: PipeReader, size: usize) -> Self {
         Self { lead: Mutex::new(notices), outbound: Pipeline::default(), inbound: Pipeline::default(), size }
     }
+
+    /// Whether who has so many bytes to carry goes on leading meanwhile.
+    fn leads_on(&self, bytes: usize) -> bool {
+        self.size == 1 || bytes < MUCH
+    }
 }
 
 impl Worker {
@@ -91,7 +96,7 @@ impl Worker {
             };
             had_some = true;
             let (ticket, bytes) = team.inbound.take(|| self.inbound.receive(socket));
-            lead = lead.filter(|_| team.size == 1 || bytes < MUCH);
+            lead = lead.filter(|_| team.leads_on(bytes));
             self.inbound.open();
             self.inbound.hand_on(&ticket);
             if lead.is_none() {
@@ -102,9 +107,10 @@ impl Worker {
         if ready.tun || had_some {
             let (ticket, bytes) = team.outbound.take(|| self.outbound.read());
             let bytes = bytes?;
-            drop(lead.filter(|_| team.size == 1 || bytes < MUCH));
+            let lead = lead.filter(|_| team.leads_on(bytes));
             self.outbound.seal();
             self.outbound.hand_on(&ticket);
+            drop(lead);
         }
         Ok(())
     }
