@@ -120,6 +120,8 @@ device() {
   shift
   read -ra words <<<"$*"
   ip netns exec "$namespace" "${words[@]}" "wg-$namespace" >"$work/$namespace.log" 2>&1 </dev/null &
+  # `wg` deletes a socket that is bound and does not listen yet; 00010000 is one that listens.
+  wait_for "$*" ip netns exec "$namespace" grep -q " 00010000 .*wg-$namespace" /proc/net/unix
   wait_for "$*" wg show "wg-$namespace"
   ip netns pids "$namespace" >"$work/$namespace.pids"
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -254,7 +255,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        let _ = std::fs::remove_file(Path::new(SOCKETS).join(format!("{}.sock", self.iface)));
+        let _ = std::fs::remove_file(socket(&self.iface));
     }
 }
 
@@ -275,11 +276,17 @@ fn spawn(namespace: &Namespace, iface: &str, kind: &str, mtu: Option<u32>) -> Ch
         command.args(["--mtu", &mtu.to_string()]);
     }
     let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait(|| Command::new("wg").args(["show", iface]).output().unwrap().status.success());
+    // Not with `wg`: it deletes a socket that is bound and does not listen yet (wireguard-tools, `ipc-uapi-unix.h`), and
+    // wireguard-go ends then.
+    wait(|| UnixStream::connect(socket(iface)).is_ok());
     if let (false, Some(mtu)) = (is_ours, mtu) {
         namespace.ip(&["link", "set", iface, "mtu", &mtu.to_string()]);
     }
     process
+}
+
+fn socket(iface: &str) -> PathBuf {
+    Path::new(SOCKETS).join(format!("{iface}.sock"))
 }
 
 /// The example `device`, which `cargo test` builds beside the tests.
