@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tombolo_host::HostError;
-use tombolo_host::probe::{Prober, Settings, Target};
+use tombolo_host::probe::{Prober, Settings, State, Target};
 use tombolo_mesh::claims::Liveness;
 use tombolo_mesh::plan::Probe;
 use tombolo_net::wireguard::{DeviceStatus, Key};
@@ -58,16 +58,20 @@ impl Watchers {
         self.prober.set_targets(targets);
     }
 
-    /// Who of the Peers answers. One that never answered an echo request is judged by its handshakes.
+    /// Who of the Peers answers. One that never answered an echo request is judged by its handshakes, too: a firewall
+    /// may keep echoes from it.
     pub(crate) fn peers(&self, status: &DeviceStatus, keys: &BTreeMap<String, Key>) -> BTreeMap<String, Liveness> {
-        let mut answers: BTreeMap<&str, Vec<Option<bool>>> = BTreeMap::new();
+        let mut answers: BTreeMap<&str, Vec<State>> = BTreeMap::new();
         for (probe, id) in &self.ids {
             if let Probe::Peer(name, _) = probe {
-                let state = self.prober.state(*id);
-                answers.entry(name).or_default().push(state.and_then(|s| s.answering));
+                answers.entry(name).or_default().extend(self.prober.state(*id));
             }
         }
-        answers.into_iter().map(|(name, answers)| (name.to_owned(), judge(&answers, keys.get(name), status))).collect()
+        let handshake = |name: &str| {
+            let peer = status.peers.iter().find(|p| Some(&p.peer.public_key) == keys.get(name))?;
+            SystemTime::now().duration_since(peer.last_handshake?).ok()
+        };
+        answers.into_iter().map(|(name, answers)| (name.to_owned(), judge(&answers, handshake(name)))).collect()
     }
 
     /// The nodes that do not answer.
@@ -87,15 +91,51 @@ fn address(probe: &Probe) -> IpAddr {
     }
 }
 
-fn judge(answers: &[Option<bool>], key: Option<&Key>, status: &DeviceStatus) -> Liveness {
-    if answers.contains(&Some(true)) {
-        return Liveness::Alive;
+/// `handshake` is how long ago the last one was.
+fn judge(answers: &[State], handshake: Option<Duration>) -> Liveness {
+    let is = |answering: bool| answers.iter().any(|state| state.answering == Some(answering));
+    let has_answered = answers.iter().any(|state| state.last_reply.is_some());
+    let has_handshakes = handshake.is_some_and(|age| age < SESSION);
+    if is(true) || (!has_answered && has_handshakes) {
+        Liveness::Alive
+    } else if is(false) {
+        Liveness::Dead
+    } else {
+        Liveness::Unknown
     }
-    if answers.contains(&Some(false)) {
-        return Liveness::Dead;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn who_answers_lives_and_who_never_did_is_judged_by_handshakes() {
+        let state = |answering, has_answered: bool| State {
+            answering,
+            last_reply: has_answered.then(Instant::now),
+            ..State::default()
+        };
+        let (unknown, silent, lost) = (state(None, false), state(Some(false), false), state(Some(false), true));
+        let answers = state(Some(true), true);
+        let (fresh, old) = (Some(Duration::from_secs(179)), Some(Duration::from_secs(180)));
+        for (answers, handshake, liveness) in [
+            (vec![answers], None, Liveness::Alive),
+            (vec![lost, answers, silent], old, Liveness::Alive),
+            (vec![unknown], fresh, Liveness::Alive),
+            (vec![unknown], old, Liveness::Unknown),
+            (vec![unknown, unknown], None, Liveness::Unknown),
+            // A firewall may keep echoes from it.
+            (vec![silent, unknown], fresh, Liveness::Alive),
+            // Sending them began a handshake, and nobody took part in it.
+            (vec![silent, unknown], old, Liveness::Dead),
+            (vec![silent], None, Liveness::Dead),
+            (vec![lost, unknown], fresh, Liveness::Dead),
+            (vec![lost, silent], fresh, Liveness::Dead),
+        ] {
+            assert_eq!(judge(&answers, handshake), liveness, "{answers:?}, {handshake:?}");
+        }
     }
-    let peer = status.peers.iter().find(|p| Some(&p.peer.public_key) == key);
-    let handshake = peer.and_then(|p| p.last_handshake);
-    let fresh = handshake.and_then(|t| SystemTime::now().duration_since(t).ok()).is_some_and(|age| age < SESSION);
-    if fresh { Liveness::Alive } else { Liveness::Unknown }
 }

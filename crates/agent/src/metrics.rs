@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     pub changes: Counter,
     pub refused: Family<Object, Gauge>,
     pub takeovers: Counter,
+    pub silent_networks: Gauge,
     pub services: Gauge,
     pub bgp_routes: Gauge,
     pub bgp: BgpMetrics,
@@ -50,6 +51,9 @@ impl Default for Metrics {
         registry.register("tombolo_changes", "Changes made to this node's network", changes.clone());
         registry.register("tombolo_refused", "Values that are refused, by object", refused.clone());
         registry.register("tombolo_takeovers", "Addresses that another Peer took over", takeovers.clone());
+        let silent_networks = Gauge::default();
+        let words = "Networks of Peers that do not answer";
+        registry.register("tombolo_silent_networks", words, silent_networks.clone());
         registry.register("tombolo_services", "Services that this node carries", services.clone());
         let (bgp_routes, bgp) = (Gauge::default(), BgpMetrics::default());
         registry.register("tombolo_bgp_routes", "Routes learned by BGP", bgp_routes.clone());
@@ -66,6 +70,7 @@ impl Default for Metrics {
             changes,
             refused,
             takeovers,
+            silent_networks,
             services,
         }
     }

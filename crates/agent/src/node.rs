@@ -72,6 +72,7 @@ pub(crate) async fn run(
         watchers,
         said,
         learned: learned.clone(),
+        silent: BTreeSet::new(),
         pathless: BTreeMap::new(),
         health,
         metrics,
@@ -136,6 +137,8 @@ struct NodeLoop {
     reporter: Reporter,
     said: watch::Sender<Option<tombolo_proxy::Node>>,
     learned: watch::Receiver<Learned>,
+    /// The networks that did not answer when it was planned last.
+    silent: BTreeSet<IpNet>,
     /// Next hops of BGP's that no route can have, and why.
     pathless: BTreeMap<IpAddr, String>,
     health: Arc<Health>,
@@ -168,7 +171,7 @@ impl NodeLoop {
         self.note(&plan);
         self.watchers.ask(&plan.probes, &own.internal_ips);
         self.said.send_if_modified(|said| {
-            let node = inputs::proxy_node(&self.options, &own, &self.world);
+            let node = inputs::proxy_node(&self.options, &own, &self.world, &plan);
             said.replace(node.clone()) != Some(node)
         });
         let problems = self.applier.apply(&plan, mtu, &own, &self.world).await;
@@ -250,9 +253,25 @@ impl NodeLoop {
             }
         }
         self.carriers = plan.carriers.clone();
+        self.note_silence(plan);
         self.metrics.leader.set(i64::from(plan.leads()));
         self.metrics.nodes.set(plan.members.0.try_into().unwrap_or(i64::MAX));
         self.metrics.peers.set(plan.members.1.try_into().unwrap_or(i64::MAX));
+    }
+
+    fn note_silence(&mut self, plan: &Plan) {
+        let list = |nets: Vec<&IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let fell_silent: Vec<&IpNet> = plan.silent_networks.difference(&self.silent).collect();
+        if !fell_silent.is_empty() {
+            let networks = list(fell_silent);
+            tracing::warn!(%networks, "a Peer does not answer: Services that have other endpoints are not sent there");
+        }
+        let answer: Vec<&IpNet> = self.silent.difference(&plan.silent_networks).collect();
+        if !answer.is_empty() {
+            tracing::info!(networks = %list(answer), "no longer silent");
+        }
+        self.silent = plan.silent_networks.clone();
+        self.metrics.silent_networks.set(self.silent.len().try_into().unwrap_or(i64::MAX));
     }
 
     fn report(&mut self, plan: &Plan) {

@@ -11,7 +11,7 @@ use tombolo_mesh::{Granularity, Node};
 use tombolo_net::wireguard::{Endpoint, Host, Key};
 
 /// The annotations that we write, and remove when we clean up.
-pub(crate) const WRITTEN: [&str; 11] = [
+pub(crate) const WRITTEN: [&str; 12] = [
     kilo::ENDPOINT,
     kilo::INTERNAL_IP,
     kilo::KEY,
@@ -23,6 +23,7 @@ pub(crate) const WRITTEN: [&str; 11] = [
     tombolo::INTERNAL_IPS,
     tombolo::WIREGUARD_IPS,
     tombolo::UNREACHABLE,
+    tombolo::SILENT_NETWORKS,
 ];
 
 /// What this node knows of itself.
@@ -57,9 +58,9 @@ pub(crate) fn annotations(
     node: &Node,
     wireguard_ips: &[IpNet],
     discovered: &BTreeMap<Key, SocketAddr>,
+    silent_networks: &BTreeSet<IpNet>,
     last_seen: i64,
 ) -> BTreeMap<String, String> {
-    let list = |nets: &[IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let first = |nets: &[IpNet]| nets.first().map(ToString::to_string).unwrap_or_default();
     let mut annotations: BTreeMap<String, String> = [
         (kilo::ENDPOINT, node.endpoint.as_ref().map(ToString::to_string).unwrap_or_default()),
@@ -83,7 +84,14 @@ pub(crate) fn annotations(
         let names: Vec<&str> = node.unreachable.iter().map(String::as_str).collect();
         annotations.insert(tombolo::UNREACHABLE.into(), names.join(","));
     }
+    if !silent_networks.is_empty() {
+        annotations.insert(tombolo::SILENT_NETWORKS.into(), list(silent_networks));
+    }
     annotations
+}
+
+fn list<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> String {
+    nets.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// As Kilo writes them: Go's `net.UDPAddr` by key.
@@ -146,7 +154,8 @@ mod tests {
     fn the_others_are_told_in_kilos_words() {
         let node = own_node(Node::default(), &[]);
         let discovered = [(Key([1; 32]), "192.0.2.1:7".parse().unwrap())].into();
-        let told = annotations(&node, &["10.4.0.1/16".parse().unwrap()], &discovered, 12);
+        let silent = ["10.9.0.0/24", "10.9.1.0/24"].map(|net| net.parse().unwrap()).into();
+        let told = annotations(&node, &["10.4.0.1/16".parse().unwrap()], &discovered, &silent, 12);
         assert_eq!(told[kilo::INTERNAL_IP], "10.0.0.5/24");
         assert_eq!(told[kilo::WIREGUARD_IP], "10.4.0.1/16");
         assert_eq!(told[kilo::LAST_SEEN], "12");
@@ -155,6 +164,7 @@ mod tests {
             told[kilo::DISCOVERED_ENDPOINTS],
             format!("{{\"{key}\":{{\"IP\":\"192.0.2.1\",\"Port\":7,\"Zone\":\"\"}}}}")
         );
+        assert_eq!(told[tombolo::SILENT_NETWORKS], "10.9.0.0/24,10.9.1.0/24");
         assert!(!told.contains_key(tombolo::INTERNAL_IPS));
         assert!(told.keys().all(|name| WRITTEN.contains(&name.as_str())));
     }

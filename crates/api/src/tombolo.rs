@@ -15,6 +15,11 @@ pub const WIREGUARD_IPS: &str = "tombolo.io/wireguard-ips";
 /// A node that all others of its location list here does not lead it.
 pub const UNREACHABLE: &str = "tombolo.io/unreachable";
 
+/// On a leader: networks of Peers that do not answer it, as CIDRs separated by commas.
+///
+/// The nodes of its location leave endpoints in them out of Services as long as there are others.
+pub const SILENT_NETWORKS: &str = "tombolo.io/silent-networks";
+
 /// The field manager of all that we write, and the value of the labels [`MANAGED_BY_LABEL`] and
 /// [`SLICE_MANAGED_BY_LABEL`] on it.
 pub const MANAGER: &str = "tombolo";

@@ -1,5 +1,7 @@
 //! Events: what is wrong, said on the object that it is wrong with.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -24,6 +26,10 @@ pub(crate) struct Word {
     /// The rest.
     pub message: String,
 }
+
+/// How long to wait before each further attempt: the namespace may be about to be made, the API server about to start.
+const AGAIN: [Duration; 4] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 /// Writes an Event, and goes on if it cannot.
 pub(crate) fn write(client: &Client, word: &Word) {
@@ -61,13 +67,21 @@ pub(crate) fn write(client: &Client, word: &Word) {
         ..core::Event::default()
     };
     let api: Api<core::Event> = Api::namespaced(client.clone(), namespace);
-    tokio::spawn(async move {
-        if let Err(error) = api.create(&PostParams::default(), &event).await {
+    tokio::spawn(create(api, event));
+}
+
+async fn create(api: Api<core::Event>, event: core::Event) {
+    let mut pauses = AGAIN.into_iter();
+    while let Err(error) = api.create(&PostParams::default(), &event).await {
+        let is_final = matches!(&error, kube::Error::Api(status) if matches!(status.code, 400 | 401 | 403 | 409 | 422));
+        let Some(pause) = pauses.next().filter(|_| !is_final) else {
             tracing::debug!(
                 error = words(&error),
                 next = "let the controller create Events: see deploy/",
                 "cannot write an Event"
             );
-        }
-    });
+            return;
+        };
+        tokio::time::sleep(pause).await;
+    }
 }

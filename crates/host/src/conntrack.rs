@@ -1,7 +1,8 @@
-//! Forgetting tracked UDP flows (ctnetlink, linux/netfilter/nfnetlink_conntrack.h).
+//! Forgetting tracked flows (ctnetlink, linux/netfilter/nfnetlink_conntrack.h).
 //!
 //! The kernel keeps sending a UDP flow where its first packet was translated to, even when that endpoint is gone, as
-//! long as the client goes on sending. Whoever takes an endpoint away makes the kernel forget the flow.
+//! long as the client goes on sending; and so it does with each further attempt of a TCP connection that nobody
+//! answers. Whoever takes an endpoint away makes the kernel forget the flow.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,6 +22,7 @@ const IPCTNL_MSG_CT_GET: u16 = 1;
 const IPCTNL_MSG_CT_DELETE: u16 = 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
@@ -31,19 +33,41 @@ const CTA_IP_V6_SRC: u16 = 3;
 const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
+const IPS_SEEN_REPLY: u32 = 1 << 1;
 /// The bits of an attribute's kind that are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
 const KIND_FLAGS: u16 = 0xc000;
 /// Length of `struct nlmsghdr`, and of it with `struct nfgenmsg`.
 const HEADER: usize = 16;
 const NETFILTER_HEADER: usize = 20;
 
+/// A tracked flow of a protocol that has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// The protocol, by its number.
+    pub protocol: u8,
+    /// Where its first packet was sent to.
+    pub destination: SocketAddr,
+    /// Who answers.
+    pub replier: IpAddr,
+    /// Whether an answer was seen.
+    pub is_answered: bool,
+}
+
 /// Makes the kernel forget the UDP flows that `is_stale`: told where a flow's first packet was sent to, and who answers.
 /// Gives how many.
 ///
 /// # Errors
-/// When the kernel has no connection tracking over netlink (module `nf_conntrack_netlink`) or refuses.
+/// As [`forget`].
 pub async fn forget_udp(is_stale: impl Fn(SocketAddr, IpAddr) -> bool) -> Result<usize, HostError> {
-    let failed = || HostError::io("make the kernel forget UDP flows (needs CAP_NET_ADMIN and nf_conntrack_netlink)");
+    forget(|flow| flow.protocol == libc::IPPROTO_UDP as u8 && is_stale(flow.destination, flow.replier)).await
+}
+
+/// Makes the kernel forget the flows that `is_stale`. Gives how many.
+///
+/// # Errors
+/// When the kernel has no connection tracking over netlink (module `nf_conntrack_netlink`) or refuses.
+pub async fn forget(is_stale: impl Fn(&Flow) -> bool) -> Result<usize, HostError> {
+    let failed = || HostError::io("make the kernel forget flows (needs CAP_NET_ADMIN and nf_conntrack_netlink)");
     let mut forgotten = 0;
     for family in [libc::AF_INET, libc::AF_INET6] {
         forgotten += forget_family(&is_stale, family as u8).await.map_err(failed())?;
@@ -51,7 +75,7 @@ pub async fn forget_udp(is_stale: impl Fn(SocketAddr, IpAddr) -> bool) -> Result
     Ok(forgotten)
 }
 
-async fn forget_family(is_stale: &impl Fn(SocketAddr, IpAddr) -> bool, family: u8) -> io::Result<usize> {
+async fn forget_family(is_stale: &impl Fn(&Flow) -> bool, family: u8) -> io::Result<usize> {
     let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
     socket.socket_mut().bind_auto()?;
     let kernel = NetlinkAddr::new(0, 0);
@@ -106,12 +130,14 @@ fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The attributes by which the kernel finds the flow again, if it is a UDP one that is stale.
-fn identity(flow: &[u8], is_stale: impl Fn(SocketAddr, IpAddr) -> bool) -> Option<Vec<u8>> {
-    let tuple = |kind| attributes(flow).find(|a| a.kind == kind);
-    let destination = udp_destination(tuple(CTA_TUPLE_ORIG)?.value)?;
-    let replier = address(tuple(CTA_TUPLE_REPLY)?.value, CTA_IP_V4_SRC, CTA_IP_V6_SRC)?;
-    if !is_stale(destination, replier) {
+/// The attributes by which the kernel finds the flow again, if it is stale.
+fn identity(flow: &[u8], is_stale: impl Fn(&Flow) -> bool) -> Option<Vec<u8>> {
+    let one = |kind| attributes(flow).find(|a| a.kind == kind).map(|a| a.value);
+    let (protocol, destination) = destination(one(CTA_TUPLE_ORIG)?)?;
+    let replier = address(one(CTA_TUPLE_REPLY)?, CTA_IP_V4_SRC, CTA_IP_V6_SRC)?;
+    let status = u32::from_be_bytes(one(CTA_STATUS)?.try_into().ok()?);
+    let is_answered = status & IPS_SEEN_REPLY != 0;
+    if !is_stale(&Flow { protocol, destination, replier, is_answered }) {
         return None;
     }
     let kept = attributes(flow).filter(|a| [CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE].contains(&a.kind));
@@ -123,12 +149,13 @@ fn identity(flow: &[u8], is_stale: impl Fn(SocketAddr, IpAddr) -> bool) -> Optio
     Some(bytes)
 }
 
-fn udp_destination(tuple: &[u8]) -> Option<SocketAddr> {
+/// The protocol's number, address and port.
+fn destination(tuple: &[u8]) -> Option<(u8, SocketAddr)> {
     let address = address(tuple, CTA_IP_V4_DST, CTA_IP_V6_DST)?;
     let protocol = attributes(tuple).find(|a| a.kind == CTA_TUPLE_PROTO)?;
-    let udp = attributes(protocol.value).any(|a| a.kind == CTA_PROTO_NUM && a.value == [libc::IPPROTO_UDP as u8]);
-    let port = attributes(protocol.value).find(|a| a.kind == CTA_PROTO_DST_PORT)?;
-    udp.then_some(SocketAddr::new(address, u16::from_be_bytes(port.value.try_into().ok()?)))
+    let one = |kind| attributes(protocol.value).find(|a| a.kind == kind).map(|a| a.value);
+    let port = u16::from_be_bytes(one(CTA_PROTO_DST_PORT)?.try_into().ok()?);
+    Some((*one(CTA_PROTO_NUM)?.first()?, SocketAddr::new(address, port)))
 }
 
 /// The address of one kind in a tuple.
@@ -174,7 +201,7 @@ mod tests {
         bytes
     }
 
-    fn flow(protocol: u8, port: u16) -> Vec<u8> {
+    fn flow(protocol: u8, port: u16, status: u32) -> Vec<u8> {
         let tuple = |address: u16, ip: [u8; 4]| {
             let ip = attribute(CTA_TUPLE_IP | 0x8000, &attribute(address, &ip));
             let ports = [attribute(CTA_PROTO_NUM, &[protocol]), attribute(CTA_PROTO_DST_PORT, &port.to_be_bytes())];
@@ -183,34 +210,33 @@ mod tests {
         [
             attribute(CTA_TUPLE_ORIG | 0x8000, &tuple(CTA_IP_V4_DST, [10, 0, 0, 1])),
             attribute(CTA_TUPLE_REPLY | 0x8000, &tuple(CTA_IP_V4_SRC, [10, 0, 0, 9])),
-            attribute(3, &[0; 4]),
+            attribute(CTA_STATUS, &status.to_be_bytes()),
             attribute(CTA_ID, &[1, 2, 3, 4]),
         ]
         .concat()
     }
 
-    fn wanted(destination: SocketAddr, replier: IpAddr) -> bool {
-        destination == "10.0.0.1:53".parse().unwrap() && replier == "10.0.0.9".parse::<IpAddr>().unwrap()
-    }
-
     #[test]
-    fn only_udp_flows_to_the_destination_and_from_the_replier_are_found() {
-        assert!(identity(&flow(17, 53), wanted).is_some());
-        assert!(identity(&flow(17, 53), |_, replier| replier.is_ipv6()).is_none());
-        assert!(identity(&flow(17, 54), wanted).is_none());
-        assert!(identity(&flow(6, 53), wanted).is_none());
+    fn a_flow_is_its_protocol_destination_and_replier_and_whether_an_answer_was_seen() {
+        for (protocol, port, status, is_answered) in [(17, 53, 0, false), (6, 80, 0x18a, true), (132, 9, 0x188, false)]
+        {
+            let destination = SocketAddr::new("10.0.0.1".parse().unwrap(), port);
+            let expected = Flow { protocol, destination, replier: "10.0.0.9".parse().unwrap(), is_answered };
+            assert!(identity(&flow(protocol, port, status), |flow| *flow == expected).is_some(), "{expected:?}");
+        }
+        assert!(identity(&flow(17, 53, 0), |_| false).is_none());
     }
 
     #[test]
     fn a_flow_is_named_by_its_tuple_and_its_number() {
-        let bytes = identity(&flow(17, 53), wanted).unwrap();
+        let bytes = identity(&flow(17, 53, 0), |_| true).unwrap();
         assert_eq!(attributes(&bytes).map(|a| a.kind).collect::<Vec<_>>(), [CTA_TUPLE_ORIG, CTA_ID]);
     }
 
     proptest! {
         #[test]
         fn no_bytes_break_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
-            let _ = identity(&bytes, |_, _| true);
+            let _ = identity(&bytes, |_| true);
         }
     }
 }

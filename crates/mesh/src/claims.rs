@@ -69,7 +69,7 @@ pub struct Claims {
     pub peers: BTreeMap<String, Peer>,
     /// For each address that more than one Peer claims: who carries it.
     pub carriers: BTreeMap<IpNet, String>,
-    /// The Peers that claim an address together with others, and whether one answers must be known.
+    /// The Peers that claim an address together with others.
     pub contenders: BTreeSet<String>,
     /// What was refused.
     pub refusals: Vec<Refusal>,

@@ -48,6 +48,8 @@ pub struct Node {
     pub granularity: Option<Granularity>,
     /// The nodes of its location that it cannot reach.
     pub unreachable: BTreeSet<String>,
+    /// As a leader: the networks of Peers that do not answer it.
+    pub silent_networks: BTreeSet<IpNet>,
     /// The address of the other CNI's interface, in compatibility mode.
     pub cni_compatibility_ip: Option<IpNet>,
 }

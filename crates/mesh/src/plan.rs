@@ -119,7 +119,8 @@ pub struct Inputs<'a> {
 /// Somebody to be asked every second whether they live.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Probe {
-    /// A Peer that shares an address with others, at one of its own addresses through the tunnel.
+    /// A Peer that has a network behind it, or shares an address with others: at one of its own addresses, through the
+    /// tunnel.
     Peer(String, IpAddr),
     /// A node of the location that leads or might lead it, at its internal address.
     Node(String, IpAddr),
@@ -140,6 +141,8 @@ pub struct Plan {
     pub firewall: Firewall,
     /// Who carries the addresses that several Peers claim.
     pub carriers: BTreeMap<IpNet, String>,
+    /// The networks of Peers that do not answer the leader.
+    pub silent_networks: BTreeSet<IpNet>,
     /// Who is to be asked.
     pub probes: BTreeSet<Probe>,
     /// How many nodes and Peers take part.
@@ -206,14 +209,17 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     refusals.extend(routes::refusals(&world));
     let network = routes::network(&world, &topology.wireguard_ips);
     let device = topology.leader.then(|| device(inputs, &topology));
+    let silent_networks =
+        if topology.leader { silent_networks(inputs, &peer_list) } else { leader.silent_networks.clone() };
     Ok(Plan {
         leader: leader.name.clone(),
         firewall: firewall(&world, &network),
         network,
-        probes: probes(inputs, &world, &contenders),
+        probes: probes(&world, &contenders),
         members: (nodes.len(), peer_list.len()),
         device,
         carriers,
+        silent_networks,
         refusals,
         topology,
     })
@@ -342,13 +348,20 @@ fn firewall(world: &World<'_>, network: &Network) -> Firewall {
     }
 }
 
-fn probes(inputs: &Inputs<'_>, world: &World<'_>, contenders: &BTreeSet<String>) -> BTreeSet<Probe> {
+/// What the silent Peers carry. What another has taken over from them is not silent.
+fn silent_networks(inputs: &Inputs<'_>, peers: &[Peer]) -> BTreeSet<IpNet> {
+    let silent = peers.iter().filter(|peer| inputs.liveness.get(&peer.name) == Some(&Liveness::Dead));
+    silent.flat_map(|peer| &peer.allowed_ips).copied().collect()
+}
+
+fn probes(world: &World<'_>, contenders: &BTreeSet<String>) -> BTreeSet<Probe> {
     let mut probes = BTreeSet::new();
     let leads = world.leader.name == world.node.name;
-    for peer in contenders.iter().filter(|_| leads).filter_map(|name| inputs.peers.get(name)) {
-        let granted = world.peers.iter().find(|p| p.name == peer.name);
-        let hosts = granted.map(|p| claims::hosts(p).collect::<Vec<_>>()).unwrap_or_default();
-        probes.extend(hosts.into_iter().map(|ip| Probe::Peer(peer.name.clone(), ip)));
+    // Not those that are a host alone: they are people's machines, which sleep, and nothing hangs on them.
+    let has_network = |peer: &Peer| peer.allowed_ips.iter().any(|net| net.prefix_len() < net.max_prefix_len());
+    let asked = world.peers.iter().filter(|p| leads && (has_network(p) || contenders.contains(&p.name)));
+    for peer in asked {
+        probes.extend(claims::hosts(peer).map(|ip| Probe::Peer(peer.name.clone(), ip)));
     }
     let suspects = |node: &&&Node| node.name == world.leader.name || world.node.unreachable.contains(&node.name);
     for node in world.neighbours.iter().filter(|n| n.name != world.node.name).filter(suspects) {

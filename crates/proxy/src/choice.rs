@@ -13,14 +13,16 @@ pub(crate) type Choices = BTreeMap<SocketAddr, u32>;
 
 /// The endpoints for policy `Cluster`.
 ///
-/// The ready ones; while there are none, those that still serve although they are going away. Of these the first in
-/// the order of `clusters`, and of the ready ones those that hints give to this node or its zone.
+/// The ready ones; while there are none, those that still serve although they are going away. Of these those that are
+/// not in silent networks, if there are such; the first in the order of `clusters`; and of the ready ones those that
+/// hints give to this node or its zone.
 pub(crate) fn anywhere(endpoints: &[&Endpoint], node: &Node, clusters: Option<&ClusterChoice>) -> Choices {
     let ready = those(endpoints, |endpoint| endpoint.ready);
     if !ready.is_empty() {
-        return shares(&hinted(&first_tier(ready, node, clusters), node), clusters, node);
+        return shares(&hinted(&first_tier(answering(ready, node), node, clusters), node), clusters, node);
     }
-    shares(&first_tier(those(endpoints, is_last_resort), node, clusters), clusters, node)
+    let last_resort = answering(those(endpoints, is_last_resort), node);
+    shares(&first_tier(last_resort, node, clusters), clusters, node)
 }
 
 /// The endpoints for policy `Local`, of those on this node.
@@ -41,6 +43,13 @@ fn those<'a>(endpoints: &[&'a Endpoint], choice: impl Fn(&Endpoint) -> bool) -> 
 
 fn is_last_resort(endpoint: &Endpoint) -> bool {
     endpoint.serving && endpoint.terminating
+}
+
+/// Those outside silent networks; all where all are silent, since whoever asked may be wrong.
+pub(crate) fn answering<'a>(endpoints: Vec<&'a Endpoint>, node: &Node) -> Vec<&'a Endpoint> {
+    let is_silent = |endpoint: &Endpoint| node.silent_networks.iter().any(|net| net.contains(&endpoint.address));
+    let answering = those(&endpoints, |endpoint| !is_silent(endpoint));
+    if answering.is_empty() { endpoints } else { answering }
 }
 
 /// Local endpoints before others where that is asked for, clusters of weight 0 last.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::fragment::{self, Claim, Fragment, Front, HealthCheck};
 use crate::journal::{Journal, Update};
 use crate::model::{Endpoint, Import, Node, Owner, Refused, Service, ServiceKey, Slice};
@@ -81,6 +83,13 @@ impl Compiler {
         if seen_from(&node) != seen_from(&self.node) {
             self.dirty.extend(self.services.keys().cloned().map(Owner::Service));
             self.dirty.extend(self.imports.keys().cloned().map(Owner::Import));
+        }
+        let changed: Vec<&IpNet> = node.silent_networks.symmetric_difference(&self.node.silent_networks).collect();
+        if !changed.is_empty() {
+            let concerns =
+                |slice: &Slice| slice.endpoints.iter().any(|e| changed.iter().any(|n| n.contains(&e.address)));
+            let concerned = self.slices.values().filter(|slice| concerns(slice));
+            self.dirty.extend(concerned.flat_map(|slice| slice.owners.iter().cloned()));
         }
         self.node = node;
     }

@@ -145,13 +145,13 @@ impl Compiler<'_> {
             })
             .collect();
         let here: Vec<&Endpoint> = behind.iter().copied().filter(|endpoint| self.is_here(endpoint)).collect();
-        let serving = behind.iter().filter(|endpoint| endpoint.serving || endpoint.ready);
+        let serving = behind.iter().copied().filter(|endpoint| endpoint.serving || endpoint.ready).collect();
         Port {
             family,
             port,
             anywhere: choice::anywhere(&behind, self.node, self.service.clusters.as_ref()),
             here: choice::here(&here),
-            serving: serving.map(|endpoint| endpoint.address).collect(),
+            serving: choice::answering(serving, self.node).iter().map(|endpoint| endpoint.address).collect(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The vocabulary: services, endpoints and the node that they are seen from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -274,6 +274,8 @@ pub struct Node {
     /// The cluster's service CIDRs: what is sent to an address in them that no service has is
     /// dropped, rather than left to wander along the default route.
     pub service_cidrs: Vec<IpNet>,
+    /// Networks that do not answer: endpoints in them are used only where a service has no others.
+    pub silent_networks: BTreeSet<IpNet>,
     /// The node's addresses at which node ports are served.
     pub node_port_addresses: Vec<IpAddr>,
     /// The zone that it is in (label `topology.kubernetes.io/zone`).

@@ -15,6 +15,7 @@ fn node() -> Node {
         cluster_pod_cidrs: vec!["10.0.0.0/14".parse().unwrap(), "10.1.0.0/24".parse().unwrap()],
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
         node_port_addresses: vec!["192.0.2.1".parse().unwrap()],
+        silent_networks: [].into(),
         zone: Some("z1".to_owned()),
         cluster: Some("east".to_owned()),
         table: "t".to_owned(),

@@ -1,6 +1,6 @@
 //! Brings the node to its plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -154,7 +154,9 @@ impl Applier {
 
     async fn annotate(&mut self, plan: &Plan, own: &Node, world: &World) -> Result<()> {
         let discovered = plan::discovered_endpoints(&world.nodes, &world.peers, &self.status);
-        let annotations = selfnode::annotations(own, &plan.topology.wireguard_ips, &discovered, self.last_seen);
+        let silent = if plan.leads() { plan.silent_networks.clone() } else { BTreeSet::new() };
+        let annotations =
+            selfnode::annotations(own, &plan.topology.wireguard_ips, &discovered, &silent, self.last_seen);
         let stored = |name: &str| world.own_annotations.get(name);
         let same = selfnode::WRITTEN.iter().all(|name| stored(name) == annotations.get(*name));
         if same {

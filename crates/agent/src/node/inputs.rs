@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use tombolo_host::{Facts, Host};
 use tombolo_mesh::discovery::{self, LocalAddress};
-use tombolo_mesh::plan::{Compatibility, Settings, Underlay};
+use tombolo_mesh::plan::{Compatibility, Plan, Settings, Underlay};
 use tombolo_mesh::{Node, routes};
 use tombolo_net::wireguard::Key;
 
@@ -92,13 +92,14 @@ pub(super) fn tunnel_mtu(facts: &Facts, underlay: &Underlay) -> u32 {
 }
 
 /// This node, as the service proxy sees it.
-pub(super) fn proxy_node(options: &Options, own: &Node, world: &World) -> tombolo_proxy::Node {
+pub(super) fn proxy_node(options: &Options, own: &Node, world: &World, plan: &Plan) -> tombolo_proxy::Node {
     let subnets = |node: &Node| node.subnets.iter().map(IpNet::trunc).collect::<Vec<_>>();
     tombolo_proxy::Node {
         name: own.name.clone(),
         pod_cidrs: subnets(own),
         cluster_pod_cidrs: world.nodes.values().flat_map(subnets).collect(),
         service_cidrs: options.service_cidrs.clone(),
+        silent_networks: plan.silent_networks.clone(),
         node_port_addresses: own.internal_addrs(),
         zone: world.zone.clone(),
         // The proxy looks for it itself.

@@ -1,10 +1,11 @@
 //! The table in the kernel.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
-use tombolo_host::conntrack;
+use ipnet::IpNet;
+use tombolo_host::conntrack::{self, Flow};
 use tombolo_host::nft::{self, ElementSocket};
 use tombolo_proxy::{Node, Script, StaleFlows, Update};
 
@@ -13,6 +14,8 @@ use tombolo_proxy::{Node, Script, StaleFlows, Update};
 pub(super) struct Table {
     socket: Option<ElementSocket>,
     is_applied: bool,
+    /// The silent networks that it knows of.
+    silent: BTreeSet<IpNet>,
 }
 
 impl Table {
@@ -30,6 +33,9 @@ impl Table {
         }
         self.is_applied = true;
         forget_flows(&update.stale, node).await;
+        let silenced: Vec<IpNet> = node.silent_networks.difference(&self.silent).copied().collect();
+        self.silent.clone_from(&node.silent_networks);
+        forget_attempts(&silenced).await;
         Ok(())
     }
 
@@ -60,6 +66,21 @@ async fn forget_flows(stale: &[StaleFlows], node: &Node) {
     let is_stale = |destination: SocketAddr, replier: IpAddr| stale.contains(destination, replier, is_own);
     if let Err(error) = conntrack::forget_udp(is_stale).await {
         tracing::warn!(%error, "UDP clients may go on sending to endpoints that are gone for up to two minutes");
+    }
+}
+
+/// A client's next attempt at a connection that nobody has answered goes to another endpoint.
+async fn forget_attempts(silenced: &[IpNet]) {
+    if silenced.is_empty() {
+        return;
+    }
+    let is_translated = |flow: &Flow| flow.destination.ip() != flow.replier;
+    let is_attempt = |flow: &Flow| !flow.is_answered && silenced.iter().any(|net| net.contains(&flow.replier));
+    match conntrack::forget(|flow| is_translated(flow) && is_attempt(flow)).await {
+        Ok(count) => tracing::debug!(count, ?silenced, "forgot attempts at connections"),
+        Err(error) => {
+            tracing::warn!(%error, "attempts at connections to endpoints that do not answer go on until they time out");
+        }
     }
 }
 

@@ -368,7 +368,8 @@ async fn addresses_of_our_own_range_are_kept_over_a_restart() {
     for name in ["hello", "web"] {
         serve_all(&one, NS, name, &["10.1.0.1"]).await;
         two.wait("ServiceImport", NS, name, |import| {
-            import["spec"]["ips"][0].as_str().is_some_and(|ip| ip.starts_with("10.200.0."))
+            let is_ready = import["status"]["conditions"][0]["status"] == "True";
+            is_ready && import["spec"]["ips"][0].as_str().is_some_and(|ip| ip.starts_with("10.200.0."))
         })
         .await;
     }

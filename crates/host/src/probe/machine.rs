@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// How often is asked and how soon a target counts as silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Between two echoes to one target.
+    /// Between two echoes to one target; longer for more targets than would get 1000 a second in all.
     pub interval: Duration,
     /// How many echoes in a row may stay without a reply before the target counts as silent; 1 at least.
     pub threshold: u32,
@@ -48,6 +48,9 @@ pub struct State {
     pub answering: Option<bool>,
 }
 
+/// So many echoes a second are sent at most, whatever the number of targets.
+const MOST_A_SECOND: u32 = 1000;
+
 /// A reply to an echo older than this many is no sign of life.
 const WINDOW: u32 = 8;
 
@@ -63,6 +66,7 @@ struct Probe {
 #[derive(Debug)]
 pub(super) struct Machine {
     settings: Settings,
+    interval: Duration,
     probes: BTreeMap<u64, Probe>,
     schedule: BTreeSet<(Instant, u64)>,
 }
@@ -70,7 +74,7 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(settings: Settings) -> Self {
         let settings = Settings { threshold: settings.threshold.max(1), ..settings };
-        Self { settings, probes: BTreeMap::new(), schedule: BTreeSet::new() }
+        Self { settings, interval: settings.interval, probes: BTreeMap::new(), schedule: BTreeSet::new() }
     }
 
     pub(super) fn set_targets(&mut self, now: Instant, targets: Vec<Target>) {
@@ -82,7 +86,10 @@ impl Machine {
                 _ => fresh.push(target),
             }
         }
-        let apart = self.settings.interval / u32::try_from(fresh.len().max(1)).unwrap_or(u32::MAX);
+        let count = self.probes.len() + fresh.len();
+        self.interval =
+            self.settings.interval.max(Duration::from_secs(1) / MOST_A_SECOND * count.try_into().unwrap_or(u32::MAX));
+        let apart = self.interval / u32::try_from(fresh.len().max(1)).unwrap_or(u32::MAX);
         for (target, place) in fresh.into_iter().zip(0..) {
             let due = now + apart * place;
             self.probes.insert(target.id, Probe { target, due, replied: 0, state: State::default() });
@@ -107,8 +114,8 @@ impl Machine {
             self.schedule.pop_first();
             let Some(probe) = self.probes.get_mut(&id) else { continue };
             // A time that was slept through is not made up for.
-            let on_time = due + self.settings.interval;
-            probe.due = if on_time > now { on_time } else { now + self.settings.interval };
+            let on_time = due + self.interval;
+            probe.due = if on_time > now { on_time } else { now + self.interval };
             self.schedule.insert((probe.due, id));
             let state = &mut probe.state;
             if state.sent > probe.replied {
@@ -242,6 +249,17 @@ mod tests {
         tick(&mut machine, start);
         assert_eq!(tick(&mut machine, start + SECOND * 100).0, [(0, 2)]);
         assert_eq!(machine.next(), Some(start + SECOND * 101));
+    }
+
+    #[test]
+    fn very_many_targets_get_one_less_often() {
+        let start = Instant::now();
+        let mut machine = machine(start, 4 * u64::from(MOST_A_SECOND));
+        let mut sent = 0;
+        while let Some(now) = machine.next().filter(|due| *due < start + SECOND * 8) {
+            sent += tick(&mut machine, now).0.len();
+        }
+        assert_eq!(sent, 8 * MOST_A_SECOND as usize);
     }
 
     proptest! {

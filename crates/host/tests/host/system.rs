@@ -1,7 +1,7 @@
 //! What is not of links and routes: probes, nftables, settings, flows, capabilities.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tombolo_host::probe::{Prober, Settings, Target as Probed};
 use tombolo_host::{NftError, Sysctls, capabilities, conntrack, nft};
@@ -110,6 +110,35 @@ fn udp_flows_to_an_address_are_forgotten_and_others_kept() {
         assert_eq!(to(&[5353], None).await, 0);
         assert_eq!(to(&[5454], None).await, 2);
     });
+}
+
+#[test]
+fn attempts_that_nobody_answers_are_told_from_connections() {
+    let (near, far) = (Namespace::new(), Namespace::new());
+    near.join(&far, &["10.1.0.1/24"], &["10.1.0.2/24"]);
+    far.run(async || {
+        nft::run("table inet deaf {\n chain i { type filter hook input priority 0; tcp dport 81 drop\n }\n}\n")
+            .await
+            .unwrap();
+    });
+    let listener = far.enter(|_| std::net::TcpListener::bind("10.1.0.2:80").unwrap());
+    near.run(async || {
+        nft::run("table inet trial {\n chain o { type filter hook output priority 0; ct state new accept\n }\n}\n")
+            .await
+            .unwrap();
+        let _connection = tokio::net::TcpStream::connect("10.1.0.2:80").await.unwrap();
+        let attempt = tokio::spawn(tokio::net::TcpStream::connect("10.1.0.2:81"));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while conntrack::forget(|flow| flow.destination.port() == 81 && !flow.is_answered).await.unwrap() == 0 {
+            assert!(Instant::now() < deadline, "no attempt was seen");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        attempt.abort();
+        let to_listener = |flow: &conntrack::Flow| flow.protocol == 6 && flow.destination.port() == 80;
+        assert_eq!(conntrack::forget(|flow| to_listener(flow) && !flow.is_answered).await.unwrap(), 0);
+        assert_eq!(conntrack::forget(|flow| to_listener(flow) && flow.is_answered).await.unwrap(), 1);
+    });
+    drop(listener);
 }
 
 #[test]

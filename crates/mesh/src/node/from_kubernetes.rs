@@ -46,6 +46,7 @@ pub fn from_kubernetes(object: &k8s_openapi::api::core::v1::Node, topology_label
             .text(tombolo::UNREACHABLE)
             .map(|t| parse::list(t).map(str::to_owned).collect())
             .unwrap_or_default(),
+        silent_networks: reader.many(tombolo::SILENT_NETWORKS, parse::cidr).into_iter().collect(),
         cni_compatibility_ip: reader.one(kilo::CNI_COMPATIBILITY_IP, parse::cidr),
     };
     (node, reader.refusals)
@@ -222,6 +223,7 @@ mod tests {
             (kilo::GRANULARITY, "full"),
             (kilo::CNI_COMPATIBILITY_IP, "10.1.0.1/24"),
             (tombolo::UNREACHABLE, "a, b,,"),
+            (tombolo::SILENT_NETWORKS, "10.9.0.0/24,fd09::/64"),
             (tombolo::WIREGUARD_IPS, "10.4.0.1/16,fd04::1/64"),
         ]);
         let expected = Node {
@@ -240,6 +242,7 @@ mod tests {
             allowed_location_ips: nets(&["192.168.9.0/24", "192.168.8.7/32"]),
             granularity: Some(Granularity::Full),
             unreachable: ["a".to_owned(), "b".to_owned()].into(),
+            silent_networks: nets(&["10.9.0.0/24", "fd09::/64"]).into_iter().collect(),
             cni_compatibility_ip: Some("10.1.0.1/24".parse().unwrap()),
         };
         assert_eq!(node, expected);
@@ -345,6 +348,7 @@ mod tests {
             tombolo::INTERNAL_IPS,
             tombolo::WIREGUARD_IPS,
             tombolo::UNREACHABLE,
+            tombolo::SILENT_NETWORKS,
         ]);
         let texts = r#".{0,60}|[0-9a-f:./,\[\]-]{0,40}|[A-Za-z0-9+/=]{0,48}|[{}\[\]":,0-9IPort]{0,60}"#;
         (names.prop_map(str::to_owned), texts)

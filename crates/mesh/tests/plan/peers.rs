@@ -73,13 +73,14 @@ fn one_of_several_carries_what_they_share_until_it_dies() {
 }
 
 #[test]
-fn those_who_share_are_asked_whether_they_live_by_who_has_the_tunnel() {
-    let cluster = joined().peer(peer("alone", &["10.9.0.0/24", "10.9.1.1/32"]));
+fn those_who_have_networks_are_asked_whether_they_live_by_who_has_the_tunnel() {
+    let one = peer("alone", &["10.9.0.0/24", "10.9.1.1/32"]);
+    let cluster = joined().peer(one).peer(peer("laptop", &["10.9.2.1/32"]));
     let asked = |name: &str| -> Vec<Probe> {
         cluster.plan(name).probes.into_iter().filter(|p| matches!(p, Probe::Peer(..))).collect()
     };
     let at = |name: &str, ip: &str| Probe::Peer(name.to_owned(), ip.parse().unwrap());
-    let expected = [at("p1", "192.168.7.1"), at("p2", "192.168.7.2")];
+    let expected = [at("alone", "10.9.1.1"), at("p1", "192.168.7.1"), at("p2", "192.168.7.2")];
     assert_eq!(asked("a1"), expected);
     assert_eq!(asked("b1"), expected);
     assert_eq!(asked("a2"), []);
@@ -215,7 +216,21 @@ fn when_the_carrier_is_deleted_another_has_its_networks_at_once() {
     cluster.peers.remove("p1");
     let plan = cluster.plan("a1");
     assert_eq!(device_peer(&plan, "p2").allowed_ips.len(), 3);
-    assert!(plan.carriers.is_empty() && plan.probes.is_empty(), "nobody shares any more");
+    assert!(plan.carriers.is_empty(), "nobody shares any more");
+}
+
+#[test]
+fn what_only_a_silent_peer_has_is_silent_to_the_whole_location() {
+    let mut cluster = joined();
+    cluster.liveness = [("p1".to_owned(), Liveness::Dead), ("p2".to_owned(), Liveness::Alive)].into();
+    let plan = cluster.plan("a1");
+    assert_eq!(plan.silent_networks, [net("10.141.1.0/24"), net("192.168.7.1/32")].into(), "p2 has the services");
+    assert_eq!(cluster.plan("a2").silent_networks, [].into(), "it does not ask itself");
+    cluster.nodes.get_mut("a1").unwrap().silent_networks = plan.silent_networks.clone();
+    assert_eq!(cluster.plan("a2").silent_networks, plan.silent_networks);
+    assert_eq!(cluster.plan("b2").silent_networks, [].into(), "another location has another way");
+    cluster.liveness.clear();
+    assert_eq!(cluster.plan("a1").silent_networks, [].into());
 }
 
 #[test]

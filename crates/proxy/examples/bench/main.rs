@@ -104,6 +104,7 @@ impl World {
             pod_cidrs: vec!["10.1.0.0/24".parse().unwrap()],
             cluster_pod_cidrs: vec!["10.0.0.0/14".parse().unwrap()],
             service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
+            silent_networks: [].into(),
             table: tombolo_proxy::DEFAULT_TABLE.to_owned(),
             ..Node::default()
         };

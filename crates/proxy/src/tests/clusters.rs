@@ -66,6 +66,29 @@ fn local_endpoints_come_first_as_long_as_one_can_be_used() {
 }
 
 #[test]
+fn endpoints_that_do_not_answer_are_left_out_as_long_as_there_are_others() {
+    let silent = |nets: &[&str]| Node { silent_networks: nets.iter().map(|n| n.parse().unwrap()).collect(), ..node() };
+    let endpoints = vec![of("east", E1, "rs"), of("west", W1, "rs"), of("south", S1, "rs")];
+    let mut compiler = imported(choice(false, &[("east", 0)]), endpoints);
+    assert_eq!(used(&compiler).0, [S1, W1]);
+    compiler.set_node(silent(&["10.9.0.0/24"]));
+    compiler.flush();
+    assert_eq!(used(&compiler).0, [S1]);
+    compiler.set_node(silent(&["10.9.0.0/24", "10.8.0.2/32"]));
+    compiler.flush();
+    assert_eq!(used(&compiler).0, [E1], "one of weight 0 that answers is better than one that does not");
+    compiler.set_node(silent(&["10.0.0.0/8"]));
+    compiler.flush();
+    assert_eq!(used(&compiler).0, [S1, W1], "where nobody answers all are tried");
+    compiler.set_node(node());
+    assert!(compiler.flush().script.is_empty(), "nothing changes for those who are used");
+    compiler.set_slice("default/web-1", slice(Owner::Import(web()), vec![of("east", E1, "st"), of("west", W1, "rs")]));
+    compiler.set_node(silent(&["10.9.0.0/24"]));
+    compiler.flush();
+    assert_eq!(used(&compiler).0, [W1], "one that ends is no other");
+}
+
+#[test]
 fn weights_are_shares_of_clusters_and_nought_is_the_last_resort() {
     let rule = |ranges: &str, total: u32| {
         Some(format!("meta l4proto tcp dnat ip to numgen random mod {total} map {{ {ranges} }}"))

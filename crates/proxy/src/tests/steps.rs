@@ -127,16 +127,19 @@ fn any_step() -> impl Strategy<Value = Step> {
             let owner = |kind: &u8| if *kind == 0 { Owner::Service(a.clone()) } else { Owner::Import(b.clone()) };
             Slice { owners: owners.iter().map(owner).collect(), endpoints }
         });
-    let node =
-        (any_of(&["n1", "n2"]), any_of(&[None, Some("z1")]), any_of(&[None, Some("west")]), any_of(&["t", "t", "u"]))
-            .prop_map(|(name, zone, cluster, table)| Node {
-                name: name.into(),
-                zone: zone.map(Into::into),
-                cluster: cluster.map(Into::into),
-                table: table.into(),
-                service_cidrs: if name == "n2" { vec!["10.97.0.0/16".parse().unwrap()] } else { node().service_cidrs },
-                ..node()
-            });
+    let (id, table) = (any_of(&[None, Some("west")]), any_of(&["t", "t", "u"]));
+    let silent = any_of(&[&[][..], &["10.9.0.0/24"], &["10.9.0.0/24", "10.1.0.3/32"], &["fd00:2::/64"]]);
+    let node = (any_of(&["n1", "n2"]), any_of(&[None, Some("z1")]), id, table, silent).prop_map(
+        |(name, zone, cluster, table, silent)| Node {
+            silent_networks: silent.iter().map(|net| net.parse().unwrap()).collect(),
+            name: name.into(),
+            zone: zone.map(Into::into),
+            cluster: cluster.map(Into::into),
+            table: table.into(),
+            service_cidrs: if name == "n2" { vec!["10.97.0.0/16".parse().unwrap()] } else { node().service_cidrs },
+            ..node()
+        },
+    );
     prop_oneof![
         4 => (key(), prop::option::weighted(0.8, any_service())).prop_map(|(key, service)| Step::Service(key, service)),
         2 => (key(), prop::option::weighted(0.8, import)).prop_map(|(key, import)| Step::Import(key, import)),

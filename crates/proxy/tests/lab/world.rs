@@ -36,6 +36,7 @@ pub(crate) fn node() -> Node {
         cluster_pod_cidrs: cidrs(&["10.0.0.0/14", "fd00:1::/64", "fd00:2::/64"]),
         service_cidrs: cidrs(&["10.96.0.0/16", "fd00:96::/112"]),
         node_port_addresses: NODE_ADDRESSES.map(|ip| ip.parse().unwrap()).into(),
+        silent_networks: [].into(),
         zone: Some("z1".to_owned()),
         cluster: Some("east".to_owned()),
         table: tombolo_proxy::DEFAULT_TABLE.to_owned(),
