@@ -3,9 +3,39 @@
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
+use kube::Resource;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use serde::de::DeserializeOwned;
 use tombolo_api::mcs::v1beta1::{ServiceExport, ServiceImport};
 use tombolo_api::{about, mcs};
+
+/// What an object is read from.
+trait Form {
+    fn typed<K: DeserializeOwned + Resource>(self) -> Result<Box<K>, serde_json::Error>;
+}
+
+struct Parsed(DynamicObject);
+
+struct Text<'a>(&'a str);
+
+impl Form for Parsed {
+    /// The metadata are typed already, and are most of many an object.
+    fn typed<K: DeserializeOwned + Resource>(self) -> Result<Box<K>, serde_json::Error> {
+        let Self(DynamicObject { metadata, mut data, .. }) = self;
+        if let Some(fields) = data.as_object_mut() {
+            fields.insert("metadata".to_owned(), serde_json::Map::new().into());
+        }
+        let mut object: Box<K> = serde_json::from_value(data)?;
+        *object.meta_mut() = metadata;
+        Ok(object)
+    }
+}
+
+impl Form for Text<'_> {
+    fn typed<K: DeserializeOwned + Resource>(self) -> Result<Box<K>, serde_json::Error> {
+        serde_json::from_str(self.0)
+    }
+}
 
 /// A kind of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,19 +109,27 @@ impl Kind {
 
     /// Reads an object.
     pub(crate) fn read(self, object: DynamicObject) -> Result<Item, serde_json::Error> {
-        let value = serde_json::to_value(object)?;
+        self.item(Parsed(object))
+    }
+
+    /// Reads the JSON text of an object.
+    pub(crate) fn parse(self, text: &str) -> Result<Item, serde_json::Error> {
+        self.item(Text(text))
+    }
+
+    fn item(self, form: impl Form) -> Result<Item, serde_json::Error> {
         Ok(match self {
-            Self::Namespace => Item::Namespace(serde_json::from_value(value)?),
-            Self::Node => Item::Node(serde_json::from_value(value)?),
-            Self::ServiceCidr => Item::ServiceCidr(serde_json::from_value(value)?),
-            Self::Service => Item::Service(serde_json::from_value(value)?),
-            Self::Slice => Item::Slice(serde_json::from_value(value)?),
-            Self::Endpoints => Item::Endpoints(serde_json::from_value(value)?),
-            Self::Export => Item::Export(serde_json::from_value(value)?),
-            Self::Import => Item::Import(serde_json::from_value(value)?),
-            Self::Property => Item::Property(serde_json::from_value(value)?),
-            Self::Secret => Item::Secret(serde_json::from_value(value)?),
-            Self::ConfigMap => Item::ConfigMap(serde_json::from_value(value)?),
+            Self::Namespace => Item::Namespace(form.typed()?),
+            Self::Node => Item::Node(form.typed()?),
+            Self::ServiceCidr => Item::ServiceCidr(form.typed()?),
+            Self::Service => Item::Service(form.typed()?),
+            Self::Slice => Item::Slice(form.typed()?),
+            Self::Endpoints => Item::Endpoints(form.typed()?),
+            Self::Export => Item::Export(form.typed()?),
+            Self::Import => Item::Import(form.typed()?),
+            Self::Property => Item::Property(form.typed()?),
+            Self::Secret => Item::Secret(form.typed()?),
+            Self::ConfigMap => Item::ConfigMap(form.typed()?),
         })
     }
 

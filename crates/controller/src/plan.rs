@@ -145,10 +145,10 @@ fn import(
         }
     }
     let slices = named(current, |slice| slice.labels.contains_key(mcs::LABEL_SERVICE_NAME));
+    let derived = ServiceKey::new(&key.namespace, derived_name(key));
     let ips: Vec<IpAddr> = if pool.is_used() {
         pool.of(key, standing.map(|import| import.ips.as_slice()).unwrap_or_default())
     } else {
-        let derived = ServiceKey::new(&key.namespace, derived_name(key));
         world.own.addresses.get(&derived).cloned().unwrap_or_default()
     };
     let place = Place {
@@ -160,11 +160,15 @@ fn import(
         current: standing.map(|import| (import, &slices)),
         unknown: &unknown,
     };
-    let merged = imports::merge(key, &exporters, &place);
+    let mut merged = imports::merge(key, &exporters, &place);
     if merged.import.is_none() {
         pool.release(key);
     }
     plan.refused.extend(merged.refused.iter().cloned().map(|refused| (Kind::Import, refused)));
+    // The address is in the answer when the derived Service is made: then the import is written, once and whole.
+    if standing.is_none() && merged.derived.is_some() && !current.services.contains_key(&derived) {
+        merged.import = None;
+    }
     merged.put(key, own_id, desired);
 }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
-    Preconditions,
+    ApiResource, DeleteParams, DynamicObject, GetParams, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+    Preconditions, Request,
 };
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -198,19 +198,25 @@ async fn perform(client: &Client, step: &Step) -> kube::Result<Option<Item>> {
         object["kind"] = json!(resource.kind);
         object
     };
+    // What is sent is JSON already, and of what comes back only the typed object is of interest: neither goes through
+    // a DynamicObject, which takes longer than all the rest.
+    let requests = Request::new(api.resource_url());
+    let send = async |request: Result<http::Request<Vec<u8>>, kube::core::request::Error>| {
+        client.request_text(request.map_err(kube::Error::BuildRequest)?).await
+    };
+    let patch_status = |status: &Value| requests.patch_subresource("status", name, &parameters, &Patch::Merge(status));
     let answer = match &step.what {
         What::Create(object, status) => {
-            let object: DynamicObject =
-                serde_json::from_value(typed(object.clone())).map_err(kube::Error::SerdeError)?;
+            let object = serde_json::to_vec(&typed(object.clone())).map_err(kube::Error::SerdeError)?;
             let posting = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-            let made = match api.create(&posting, &object).await {
+            let made = match send(requests.create(&posting, object)).await {
                 Err(kube::Error::Api(refusal)) if step.kind == Kind::Namespace && refusal.reason == "AlreadyExists" => {
-                    api.get(name).await?
+                    send(requests.get(name, &GetParams::default())).await?
                 }
                 made => made?,
             };
             match status {
-                Some(status) => api.patch_status(name, &parameters, &Patch::Merge(status)).await?,
+                Some(status) => send(patch_status(status)).await?,
                 None => made,
             }
         }
@@ -219,10 +225,10 @@ async fn perform(client: &Client, step: &Step) -> kube::Result<Option<Item>> {
             if let Some(patch) = patch {
                 let mut patch = patch.clone();
                 patch["metadata"]["uid"] = json!(uid);
-                answer = Some(api.patch(name, &parameters, &Patch::Merge(patch)).await?);
+                answer = Some(send(requests.patch(name, &parameters, &Patch::Merge(patch))).await?);
             }
             if let Some(status) = status {
-                answer = Some(api.patch_status(name, &parameters, &Patch::Merge(status)).await?);
+                answer = Some(send(patch_status(status)).await?);
             }
             match answer {
                 Some(answer) => answer,
@@ -233,7 +239,7 @@ async fn perform(client: &Client, step: &Step) -> kube::Result<Option<Item>> {
             let mut status = typed(status.clone());
             status["metadata"] = json!({ "name": name });
             let parameters = PatchParams::apply(MANAGER).force();
-            api.patch_status(name, &parameters, &Patch::Apply(status)).await?
+            send(requests.patch_subresource("status", name, &parameters, &Patch::Apply(status))).await?
         }
         What::Delete { uid } => {
             let preconditions = uid.clone().map(|uid| Preconditions { uid: Some(uid), resource_version: None });
@@ -249,14 +255,14 @@ async fn perform(client: &Client, step: &Step) -> kube::Result<Option<Item>> {
             if is_labelled_by_others(metadata) || is_in_use(client, name).await? {
                 let annotations = json!({ tombolo_api::tombolo::MADE_FOR_MIRRORS: null });
                 let patch = json!({ "metadata": { "annotations": annotations } });
-                api.patch(name, &parameters, &Patch::Merge(patch)).await?
+                send(requests.patch(name, &parameters, &Patch::Merge(patch))).await?
             } else {
                 delete(&api, name, Some(is_at)).await?;
                 return Ok(None);
             }
         }
     };
-    step.kind.read(answer).map(Some).map_err(kube::Error::SerdeError)
+    step.kind.parse(&answer).map(Some).map_err(kube::Error::SerdeError)
 }
 
 async fn delete(api: &Api<DynamicObject>, name: &str, preconditions: Option<Preconditions>) -> kube::Result<()> {

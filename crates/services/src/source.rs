@@ -1,6 +1,6 @@
 //! What is known of one cluster, kept from its watches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tombolo_proxy::ServiceKey;
 
@@ -23,11 +23,12 @@ pub struct Source {
     pub is_heard: bool,
     /// What stands for its endpoints, where a Service does not say.
     pub mode: EndpointMode,
-    services: BTreeMap<ServiceKey, Service>,
-    exports: BTreeMap<ServiceKey, Export>,
-    slices: BTreeMap<ServiceKey, BTreeMap<String, Slice>>,
+    // Each plan of a service looks it up in all of many sources.
+    services: HashMap<ServiceKey, Service>,
+    exports: HashMap<ServiceKey, Export>,
+    slices: HashMap<ServiceKey, BTreeMap<String, Slice>>,
     /// The Service of each slice.
-    owners: BTreeMap<ServiceKey, ServiceKey>,
+    owners: HashMap<ServiceKey, ServiceKey>,
     weight: usize,
 }
 
@@ -111,8 +112,8 @@ impl Source {
     /// The services that `other` says something else of, in any part.
     pub fn difference(&self, other: &Self) -> BTreeSet<ServiceKey> {
         fn differing<'a, V: PartialEq>(
-            one: &'a BTreeMap<ServiceKey, V>,
-            other: &'a BTreeMap<ServiceKey, V>,
+            one: &'a HashMap<ServiceKey, V>,
+            other: &'a HashMap<ServiceKey, V>,
         ) -> impl Iterator<Item = &'a ServiceKey> {
             let changed = one.iter().filter(|(key, value)| other.get(key) != Some(value)).map(|(key, _)| key);
             changed.chain(other.keys().filter(|key| !one.contains_key(key)))
@@ -151,11 +152,7 @@ impl Source {
 
     /// Those of them in one Namespace.
     pub fn keys_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ServiceKey> {
-        let first = ServiceKey::new(namespace, "");
-        let services = self.services.range(first.clone()..).map(|(key, _)| key);
-        let exports = self.exports.range(first..).map(|(key, _)| key);
-        let is_in = move |key: &&ServiceKey| key.namespace == namespace;
-        services.take_while(is_in).chain(exports.take_while(is_in))
+        self.services.keys().chain(self.exports.keys()).filter(move |key| key.namespace == namespace)
     }
 
     /// The names of all Services.
