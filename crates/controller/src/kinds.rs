@@ -4,30 +4,23 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
 use kube::Resource;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{ApiResource, GroupVersionKind};
 use serde::de::DeserializeOwned;
 use tombolo_api::mcs::v1beta1::{ServiceExport, ServiceImport};
 use tombolo_api::{about, mcs};
+
+use crate::raw::Raw;
 
 /// What an object is read from.
 trait Form {
     fn typed<K: DeserializeOwned + Resource>(self) -> Result<Box<K>, serde_json::Error>;
 }
 
-struct Parsed(DynamicObject);
-
 struct Text<'a>(&'a str);
 
-impl Form for Parsed {
-    /// The metadata are typed already, and are most of many an object.
+impl Form for Raw {
     fn typed<K: DeserializeOwned + Resource>(self) -> Result<Box<K>, serde_json::Error> {
-        let Self(DynamicObject { metadata, mut data, .. }) = self;
-        if let Some(fields) = data.as_object_mut() {
-            fields.insert("metadata".to_owned(), serde_json::Map::new().into());
-        }
-        let mut object: Box<K> = serde_json::from_value(data)?;
-        *object.meta_mut() = metadata;
-        Ok(object)
+        Self::typed(self)
     }
 }
 
@@ -108,8 +101,8 @@ impl Kind {
     }
 
     /// Reads an object.
-    pub(crate) fn read(self, object: DynamicObject) -> Result<Item, serde_json::Error> {
-        self.item(Parsed(object))
+    pub(crate) fn read(self, object: Raw) -> Result<Item, serde_json::Error> {
+        self.item(object)
     }
 
     /// Reads the JSON text of an object.

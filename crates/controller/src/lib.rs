@@ -24,6 +24,7 @@ mod options;
 mod own;
 mod plan;
 mod pool;
+mod raw;
 mod remote;
 mod source;
 mod status;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use futures::{StreamExt as _, TryStreamExt as _};
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::ApiResource;
 use kube::runtime::watcher::{self, ExponentialBackoff};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client};
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tombolo_proxy::ServiceKey;
 
 use crate::kinds::{Item, Kind};
+use crate::raw::Raw;
 
 /// After this an API that was not served is asked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
@@ -116,7 +117,7 @@ async fn version<T>(
     sender: &mpsc::Sender<T>,
     make: &impl Fn(Seen) -> T,
 ) -> Ended {
-    let api: Api<DynamicObject> = match &scope.namespace {
+    let api: Api<Raw> = match &scope.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
         None => Api::all_with(client.clone(), resource),
     };
@@ -189,12 +190,12 @@ fn backoff() -> ExponentialBackoff {
     builder.with_jitter().without_max_times().into()
 }
 
-fn key(object: &DynamicObject) -> ServiceKey {
+fn key(object: &Raw) -> ServiceKey {
     let metadata = &object.metadata;
     ServiceKey::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-fn read(kind: Kind, object: DynamicObject) -> Result<Item, Seen> {
+fn read(kind: Kind, object: Raw) -> Result<Item, Seen> {
     let key = key(&object);
     kind.read(object).map_err(|error| Seen::Refused(kind, key, error.to_string()))
 }
