@@ -1,9 +1,12 @@
 //! The API server's events.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1 as core;
+use kube::runtime::watcher::ExponentialBackoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -44,6 +47,14 @@ pub(crate) fn start(client: &Client) -> mpsc::Receiver<Change> {
     receiver
 }
 
+/// Pauses between attempts after a failure: the node is to know within seconds that the API server is there again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+pub(crate) fn backoff() -> ExponentialBackoff {
+    let builder = ExponentialBuilder::default().with_min_delay(RETRY.0).with_max_delay(RETRY.1);
+    builder.with_jitter().without_max_times().into()
+}
+
 /// Watches all objects of a kind for as long as somebody listens. Interruptions are bridged: after one, everything is
 /// listed again, and what went meanwhile is missing from that list.
 pub(crate) async fn follow<K, C>(api: Api<K>, sender: mpsc::Sender<C>, change: impl Fn(Seen<K>) -> C)
@@ -53,7 +64,7 @@ where
     let kind = K::plural(&());
     let mut listing = Vec::new();
     let mut silent = false;
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut events = watcher(api, watcher::Config::default()).backoff(backoff()).boxed();
     loop {
         let seen = match events.try_next().await {
             Ok(None) => return,

@@ -17,10 +17,10 @@ use tombolo_proxy::convert::{self, Converted};
 use tombolo_proxy::{Import, Refused, Service, ServiceKey, Slice};
 
 use crate::events::words;
-use crate::watch::{Seen, follow};
+use crate::watch::{Seen, backoff, follow};
 
 /// How often it is looked whether the API server has got a resource that it did not have.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,7 +121,7 @@ where
     let mut said = None;
     loop {
         let mut listing = Vec::new();
-        let mut events = watcher(api.clone(), watcher::Config::default()).default_backoff().boxed();
+        let mut events = watcher(api.clone(), watcher::Config::default()).backoff(backoff()).boxed();
         let error = loop {
             let seen = match events.try_next().await {
                 Ok(None) => return,
