@@ -19,6 +19,8 @@ const SESSION: Duration = Duration::from_secs(180);
 
 pub(crate) struct Watchers {
     prober: Prober,
+    /// The WireGuard interface. What asks a Peer goes through it or nowhere, also while there is no route yet.
+    interface: String,
     probes: BTreeSet<Probe>,
     ids: BTreeMap<Probe, u64>,
     next_id: u64,
@@ -27,9 +29,9 @@ pub(crate) struct Watchers {
 impl Watchers {
     /// # Errors
     /// No raw sockets may be opened.
-    pub(crate) fn new() -> Result<Self, HostError> {
-        let prober = Prober::new(SETTINGS)?;
-        Ok(Self { prober, probes: BTreeSet::new(), ids: BTreeMap::new(), next_id: 0 })
+    pub(crate) fn new(interface: &str) -> Result<Self, HostError> {
+        let (prober, interface) = (Prober::new(SETTINGS)?, interface.to_owned());
+        Ok(Self { prober, interface, probes: BTreeSet::new(), ids: BTreeMap::new(), next_id: 0 })
     }
 
     /// Counts up whenever somebody begins or ceases to answer.
@@ -53,7 +55,8 @@ impl Watchers {
             });
             let address = address(probe);
             let source = internal_ips.iter().map(IpNet::addr).find(|ip| ip.is_ipv6() == address.is_ipv6());
-            targets.push(Target { id, address, source, mark: None, device: None });
+            let device = matches!(probe, Probe::Peer(..)).then(|| self.interface.clone());
+            targets.push(Target { id, address, source, mark: None, device });
         }
         self.prober.set_targets(targets);
     }

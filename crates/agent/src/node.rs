@@ -58,7 +58,7 @@ pub(crate) async fn run(
     let private_key = key::load_or_generate(&options.state_dir)?;
     let host = Host::connect().await?;
     let mut host_changes = host.watch()?;
-    let watchers = Watchers::new()?;
+    let watchers = Watchers::new(&options.interface)?;
     let mut answers = watchers.changes();
     let mut objects = kube_watch::start(&client);
     let mut node = NodeLoop {
@@ -169,12 +169,12 @@ impl NodeLoop {
         };
         let Planned { plan, mtu, own } = planned;
         self.note(&plan);
-        self.watchers.ask(&plan.probes, &own.internal_ips);
         self.said.send_if_modified(|said| {
             let node = inputs::proxy_node(&self.options, &own, &self.world, &plan);
             said.replace(node.clone()) != Some(node)
         });
         let problems = self.applier.apply(&plan, mtu, &own, &self.world).await;
+        self.watchers.ask(&plan.probes, &own.internal_ips);
         self.report(&plan);
         if let Some(problem) = problems.first() {
             self.fail("apply", problem);
