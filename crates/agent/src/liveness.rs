@@ -8,9 +8,10 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tombolo_host::HostError;
 use tombolo_host::probe::{Prober, Settings, State, Target};
+use tombolo_mesh::Peer;
 use tombolo_mesh::claims::Liveness;
 use tombolo_mesh::plan::Probe;
-use tombolo_net::wireguard::{DeviceStatus, Key};
+use tombolo_net::wireguard::DeviceStatus;
 
 /// Half a second between requests, and five of them unanswered: silence is noticed within three seconds.
 const SETTINGS: Settings = Settings { interval: Duration::from_millis(500), threshold: 5 };
@@ -24,6 +25,9 @@ pub(crate) struct Watchers {
     probes: BTreeSet<Probe>,
     ids: BTreeMap<Probe, u64>,
     next_id: u64,
+    started: SystemTime,
+    /// The networks that an agent before this one found silent.
+    silent_before: BTreeSet<IpNet>,
 }
 
 impl Watchers {
@@ -31,7 +35,20 @@ impl Watchers {
     /// No raw sockets may be opened.
     pub(crate) fn new(interface: &str) -> Result<Self, HostError> {
         let (prober, interface) = (Prober::new(SETTINGS)?, interface.to_owned());
-        Ok(Self { prober, interface, probes: BTreeSet::new(), ids: BTreeMap::new(), next_id: 0 })
+        Ok(Self {
+            prober,
+            interface,
+            probes: BTreeSet::new(),
+            ids: BTreeMap::new(),
+            next_id: 0,
+            started: SystemTime::now(),
+            silent_before: BTreeSet::new(),
+        })
+    }
+
+    /// What an agent before this one said to be silent, counts until the Peer is heard of.
+    pub(crate) fn believe(&mut self, silent: &BTreeSet<IpNet>) {
+        self.silent_before.clone_from(silent);
     }
 
     /// Counts up whenever somebody begins or ceases to answer.
@@ -63,18 +80,34 @@ impl Watchers {
 
     /// Who of the Peers answers. One that never answered an echo request is judged by its handshakes, too: a firewall
     /// may keep echoes from it.
-    pub(crate) fn peers(&self, status: &DeviceStatus, keys: &BTreeMap<String, Key>) -> BTreeMap<String, Liveness> {
-        let mut answers: BTreeMap<&str, Vec<State>> = BTreeMap::new();
+    pub(crate) fn peers(&self, status: &DeviceStatus, peers: &BTreeMap<String, Peer>) -> BTreeMap<String, Liveness> {
+        let was_silent = |name: &str| {
+            peers
+                .get(name)
+                .is_some_and(|peer| peer.allowed_ips.iter().any(|net| self.silent_before.contains(&net.trunc())))
+        };
+        let believed = peers.keys().map(String::as_str).filter(|name| was_silent(name));
+        let mut answers: BTreeMap<&str, Vec<State>> = believed.map(|name| (name, Vec::new())).collect();
         for (probe, id) in &self.ids {
             if let Probe::Peer(name, _) = probe {
                 answers.entry(name).or_default().extend(self.prober.state(*id));
             }
         }
         let handshake = |name: &str| {
-            let peer = status.peers.iter().find(|p| Some(&p.peer.public_key) == keys.get(name))?;
-            SystemTime::now().duration_since(peer.last_handshake?).ok()
+            let key = peers.get(name)?.public_key;
+            status.peers.iter().find(|p| p.peer.public_key == key)?.last_handshake
         };
-        answers.into_iter().map(|(name, answers)| (name.to_owned(), judge(&answers, handshake(name)))).collect()
+        let has_session = |name: &str| {
+            let Some(at) = handshake(name) else { return false };
+            let is_fresh = at.elapsed().is_ok_and(|age| age < SESSION);
+            is_fresh && (at >= self.started || !was_silent(name))
+        };
+        let judge = |(name, answers): (&str, Vec<State>)| {
+            let is_believed_silent = was_silent(name) && answers.iter().all(|state| state.answering.is_none());
+            let liveness = judge(&answers, has_session(name), is_believed_silent);
+            (name.to_owned(), liveness)
+        };
+        answers.into_iter().map(judge).collect()
     }
 
     /// The nodes that do not answer.
@@ -94,14 +127,13 @@ fn address(probe: &Probe) -> IpAddr {
     }
 }
 
-/// `handshake` is how long ago the last one was.
-fn judge(answers: &[State], handshake: Option<Duration>) -> Liveness {
+/// `has_session` says whether there was a handshake lately, `was_silent` whether nothing else is known but that.
+fn judge(answers: &[State], has_session: bool, was_silent: bool) -> Liveness {
     let is = |answering: bool| answers.iter().any(|state| state.answering == Some(answering));
     let has_answered = answers.iter().any(|state| state.last_reply.is_some());
-    let has_handshakes = handshake.is_some_and(|age| age < SESSION);
-    if is(true) || (!has_answered && has_handshakes) {
+    if is(true) || (!has_answered && has_session) {
         Liveness::Alive
-    } else if is(false) {
+    } else if is(false) || was_silent {
         Liveness::Dead
     } else {
         Liveness::Unknown
@@ -123,22 +155,26 @@ mod tests {
         };
         let (unknown, silent, lost) = (state(None, false), state(Some(false), false), state(Some(false), true));
         let answers = state(Some(true), true);
-        let (fresh, old) = (Some(Duration::from_secs(179)), Some(Duration::from_secs(180)));
-        for (answers, handshake, liveness) in [
-            (vec![answers], None, Liveness::Alive),
-            (vec![lost, answers, silent], old, Liveness::Alive),
-            (vec![unknown], fresh, Liveness::Alive),
-            (vec![unknown], old, Liveness::Unknown),
-            (vec![unknown, unknown], None, Liveness::Unknown),
+        for (answers, has_session, liveness) in [
+            (vec![answers], false, Liveness::Alive),
+            (vec![lost, answers, silent], false, Liveness::Alive),
+            (vec![unknown], true, Liveness::Alive),
+            (vec![unknown], false, Liveness::Unknown),
+            (vec![unknown, unknown], false, Liveness::Unknown),
             // A firewall may keep echoes from it.
-            (vec![silent, unknown], fresh, Liveness::Alive),
+            (vec![silent, unknown], true, Liveness::Alive),
             // Sending them began a handshake, and nobody took part in it.
-            (vec![silent, unknown], old, Liveness::Dead),
-            (vec![silent], None, Liveness::Dead),
-            (vec![lost, unknown], fresh, Liveness::Dead),
-            (vec![lost, silent], fresh, Liveness::Dead),
+            (vec![silent, unknown], false, Liveness::Dead),
+            (vec![silent], false, Liveness::Dead),
+            (vec![lost, unknown], true, Liveness::Dead),
+            (vec![lost, silent], true, Liveness::Dead),
         ] {
-            assert_eq!(judge(&answers, handshake), liveness, "{answers:?}, {handshake:?}");
+            assert_eq!(judge(&answers, has_session, false), liveness, "{answers:?}, {has_session}");
         }
+        // After a restart of the agent, until the Peer is heard of.
+        assert_eq!(judge(&[], false, true), Liveness::Dead);
+        assert_eq!(judge(&[unknown], false, true), Liveness::Dead);
+        assert_eq!(judge(&[unknown], true, true), Liveness::Alive);
+        assert_eq!(judge(&[answers], false, true), Liveness::Alive);
     }
 }

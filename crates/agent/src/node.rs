@@ -68,6 +68,7 @@ pub(crate) async fn run(
         names: Names::default(),
         carriers: BTreeMap::new(),
         leader: None,
+        has_planned: false,
         private_key,
         watchers,
         said,
@@ -132,6 +133,7 @@ struct NodeLoop {
     names: Names,
     carriers: BTreeMap<IpNet, String>,
     leader: Option<String>,
+    has_planned: bool,
     watchers: Watchers,
     applier: Applier,
     reporter: Reporter,
@@ -191,8 +193,11 @@ impl NodeLoop {
         let underlay = inputs::underlay(&facts, &own, self.applier.host()).await?;
         let mut nodes = self.world.nodes.clone();
         nodes.insert(own.name.clone(), own.clone());
-        let keys = self.world.peers.iter().map(|(name, peer)| (name.clone(), peer.public_key)).collect();
-        let liveness = self.watchers.peers(self.applier.device_status(), &keys);
+        if !self.has_planned {
+            // What stands there is what an agent before this one found.
+            self.watchers.believe(&own.silent_networks);
+        }
+        let liveness = self.watchers.peers(self.applier.device_status(), &self.world.peers);
         let mut plan = plan::plan(&plan::Inputs {
             settings: &inputs::settings(&self.options),
             private_key: self.private_key,
@@ -204,6 +209,7 @@ impl NodeLoop {
             underlay: &underlay,
             now: inputs::unix_now(),
         })?;
+        self.has_planned = true;
         self.add_learned(&mut plan, &facts).await?;
         let mtu = self.options.mtu.unwrap_or_else(|| inputs::tunnel_mtu(&facts, &underlay));
         Ok(Planned { plan, mtu, own })
