@@ -81,33 +81,28 @@ impl Watchers {
     /// Who of the Peers answers. One that never answered an echo request is judged by its handshakes, too: a firewall
     /// may keep echoes from it.
     pub(crate) fn peers(&self, status: &DeviceStatus, peers: &BTreeMap<String, Peer>) -> BTreeMap<String, Liveness> {
-        let was_silent = |name: &str| {
-            peers
-                .get(name)
-                .is_some_and(|peer| peer.allowed_ips.iter().any(|net| self.silent_before.contains(&net.trunc())))
-        };
-        let believed = peers.keys().map(String::as_str).filter(|name| was_silent(name));
-        let mut answers: BTreeMap<&str, Vec<State>> = believed.map(|name| (name, Vec::new())).collect();
+        let mut asked: BTreeMap<&str, Vec<State>> = BTreeMap::new();
         for (probe, id) in &self.ids {
             if let Probe::Peer(name, _) = probe {
-                answers.entry(name).or_default().extend(self.prober.state(*id));
+                asked.entry(name).or_default().extend(self.prober.state(*id));
             }
         }
-        let handshake = |name: &str| {
-            let key = peers.get(name)?.public_key;
-            status.peers.iter().find(|p| p.peer.public_key == key)?.last_handshake
-        };
-        let has_session = |name: &str| {
-            let Some(at) = handshake(name) else { return false };
-            let is_fresh = at.elapsed().is_ok_and(|age| age < SESSION);
-            is_fresh && (at >= self.started || !was_silent(name))
-        };
-        let judge = |(name, answers): (&str, Vec<State>)| {
-            let is_believed_silent = was_silent(name) && answers.iter().all(|state| state.answering.is_none());
-            let liveness = judge(&answers, has_session(name), is_believed_silent);
-            (name.to_owned(), liveness)
-        };
-        answers.into_iter().map(judge).collect()
+        let mut liveness = BTreeMap::new();
+        for (name, peer) in peers {
+            let was_silent = peer.allowed_ips.iter().any(|net| self.silent_before.contains(&net.trunc()));
+            let answers = asked.remove(name.as_str());
+            if answers.is_none() && !was_silent {
+                continue;
+            }
+            let answers = answers.unwrap_or_default();
+            let in_status = status.peers.iter().find(|p| p.peer.public_key == peer.public_key);
+            let has_session = in_status
+                .and_then(|p| p.last_handshake)
+                .is_some_and(|at| at.elapsed().is_ok_and(|age| age < SESSION) && (at >= self.started || !was_silent));
+            let is_unknown = answers.iter().all(|state| state.answering.is_none());
+            liveness.insert(name.clone(), judge(&answers, has_session, was_silent && is_unknown));
+        }
+        liveness
     }
 
     /// The nodes that do not answer.
