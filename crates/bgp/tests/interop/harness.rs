@@ -201,9 +201,17 @@ pub struct Ours {
 impl Ours {
     pub fn start(config: Config) -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));
-        let heard = events.clone();
-        let hear = move |event| heard.lock().unwrap().push(event);
-        Self { speaker: Speaker::start(config, Options { installs: true }, hear).unwrap(), events }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let heard = events.clone();
+            let hear = move |event| heard.lock().unwrap().push(event);
+            match Speaker::start(config.clone(), Options { installs: true }, hear) {
+                Ok(speaker) => return Self { speaker, events },
+                // Of a speaker before this one, a program that another test starts has the sockets, too, until it runs.
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn configure(&self, config: Config) {
