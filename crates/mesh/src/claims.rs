@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use tombolo_net::wireguard::Key;
+use tombolo_net::wireguard::{Endpoint, Key};
 
 use crate::node::Node;
 use crate::peer::Peer;
@@ -153,9 +153,14 @@ fn admit(peers: &BTreeMap<String, Peer>, own: &OwnNetworks, refusals: &mut Vec<R
     admitted
 }
 
-/// The addresses at which a Peer can be asked whether it lives: the single hosts among its allowed IPs.
-pub fn hosts(peer: &Peer) -> impl Iterator<Item = IpAddr> {
-    peer.allowed_ips.iter().filter(|net| net.prefix_len() == net.max_prefix_len()).map(IpNet::addr)
+/// The addresses at which a Peer can be asked whether it lives: of the single hosts among its allowed IPs the one that it
+/// is reached at from outside, else all. The others may be nodes behind it, which learn of us later than it does, and
+/// would answer past the tunnel until then.
+pub fn hosts(peer: &Peer) -> Vec<IpAddr> {
+    let single = peer.allowed_ips.iter().filter(|net| net.prefix_len() == net.max_prefix_len());
+    let all: Vec<IpAddr> = single.map(IpNet::addr).collect();
+    let own = peer.endpoint.as_ref().and_then(Endpoint::ip).filter(|ip| all.contains(ip));
+    own.map_or(all, |ip| vec![ip])
 }
 
 #[cfg(test)]

@@ -361,7 +361,7 @@ fn probes(world: &World<'_>, contenders: &BTreeSet<String>) -> BTreeSet<Probe> {
     let has_network = |peer: &Peer| peer.allowed_ips.iter().any(|net| net.prefix_len() < net.max_prefix_len());
     let asked = world.peers.iter().filter(|p| leads && (has_network(p) || contenders.contains(&p.name)));
     for peer in asked {
-        probes.extend(claims::hosts(peer).map(|ip| Probe::Peer(peer.name.clone(), ip)));
+        probes.extend(claims::hosts(peer).into_iter().map(|ip| Probe::Peer(peer.name.clone(), ip)));
     }
     let suspects = |node: &&&Node| node.name == world.leader.name || world.node.unreachable.contains(&node.name);
     for node in world.neighbours.iter().filter(|n| n.name != world.node.name).filter(suspects) {

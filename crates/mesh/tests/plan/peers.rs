@@ -75,7 +75,10 @@ fn one_of_several_carries_what_they_share_until_it_dies() {
 #[test]
 fn those_who_have_networks_are_asked_whether_they_live_by_who_has_the_tunnel() {
     let one = peer("alone", &["10.9.0.0/24", "10.9.1.1/32"]);
-    let cluster = joined().peer(one).peer(peer("laptop", &["10.9.2.1/32"]));
+    let cluster = joined().peer(one).peer(peer("laptop", &["10.9.2.1/32"])).with(|c| {
+        // A node behind the first.
+        c.peers.get_mut("p1").unwrap().allowed_ips.push(net("192.168.7.9/32"));
+    });
     let asked = |name: &str| -> Vec<Probe> {
         cluster.plan(name).probes.into_iter().filter(|p| matches!(p, Probe::Peer(..))).collect()
     };
