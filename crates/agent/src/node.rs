@@ -25,6 +25,7 @@ use crate::health::Health;
 use crate::liveness::Watchers;
 use crate::metrics::Metrics;
 use crate::names::Names;
+use crate::selfnode::list;
 use crate::world::World;
 use crate::{Options, key, watch as kube_watch};
 use apply::Applier;
@@ -266,15 +267,14 @@ impl NodeLoop {
     }
 
     fn note_silence(&mut self, plan: &Plan) {
-        let list = |nets: Vec<&IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let fell_silent: Vec<&IpNet> = plan.silent_networks.difference(&self.silent).collect();
         if !fell_silent.is_empty() {
-            let networks = list(fell_silent);
-            tracing::warn!(%networks, "a Peer does not answer: Services that have other endpoints are not sent there");
+            let (networks, next) = (list(fell_silent), "look for its last handshake in `wg show`, and at its link");
+            tracing::warn!(%networks, next, "a Peer does not answer: Services that have other endpoints are not sent there");
         }
         let answer: Vec<&IpNet> = self.silent.difference(&plan.silent_networks).collect();
         if !answer.is_empty() {
-            tracing::info!(networks = %list(answer), "no longer silent");
+            tracing::info!(networks = %list(answer), "a Peer answers again");
         }
         self.silent = plan.silent_networks.clone();
         self.metrics.silent_networks.set(self.silent.len().try_into().unwrap_or(i64::MAX));

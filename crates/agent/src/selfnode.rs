@@ -90,7 +90,7 @@ pub(crate) fn annotations(
     annotations
 }
 
-fn list<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> String {
+pub(crate) fn list<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> String {
     nets.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 

@@ -13,8 +13,7 @@ use serde_json::{Map, Value};
 
 /// An object whose kind is known by where it was asked for.
 ///
-/// A [`DynamicObject`](kube::api::DynamicObject) keeps every field twice before it is read (serde's `flatten`), and that
-/// was most of a watch's time.
+/// A [`DynamicObject`](kube::api::DynamicObject) keeps every field twice before it is read (serde's `flatten`).
 #[derive(Debug, Clone)]
 pub(crate) struct Raw {
     pub metadata: ObjectMeta,

@@ -199,7 +199,7 @@ async fn perform(client: &Client, step: &Step) -> kube::Result<Option<Item>> {
         object
     };
     // What is sent is JSON already, and of what comes back only the typed object is of interest: neither goes through
-    // a DynamicObject, which takes longer than all the rest.
+    // a DynamicObject, which would be two more copies of all of it.
     let requests = Request::new(api.resource_url());
     let send = async |request: Result<http::Request<Vec<u8>>, kube::core::request::Error>| {
         client.request_text(request.map_err(kube::Error::BuildRequest)?).await

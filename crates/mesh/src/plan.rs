@@ -116,7 +116,7 @@ pub struct Inputs<'a> {
     pub now: i64,
 }
 
-/// Somebody to be asked every second whether they live.
+/// Somebody to be asked again and again whether they live.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Probe {
     /// A Peer that has a network behind it, or shares an address with others: at one of its own addresses, through the
